@@ -23,6 +23,12 @@ pub(crate) enum Advice {
     ConnectAgainAfterCut,
     /// The same, where the session could have gone on over another connection.
     ConnectAgainDurably,
+    /// The same, for a program that is never run again by itself.
+    RunAgain,
+    /// The same, where the program could have run on.
+    RunAgainDurably,
+    /// The same, for a copy.
+    CopyAgain,
     /// The same, where the console goes on at the peer.
     AttachAgain,
     ShowId,
@@ -40,6 +46,9 @@ impl Advice {
             Self::ConnectAgain
                 | Self::ConnectAgainAfterCut
                 | Self::ConnectAgainDurably
+                | Self::RunAgain
+                | Self::RunAgainDurably
+                | Self::CopyAgain
                 | Self::AttachAgain
         )
     }
@@ -63,6 +72,13 @@ impl fmt::Display for Advice {
             }
             Self::ConnectAgainDurably => {
                 "the last output may be missing. Connect again, or use --durable or --reconnect"
+            }
+            Self::RunAgain => "the last output may be missing. Run it again",
+            Self::RunAgainDurably => {
+                "the last output may be missing. Run it again, or use --durable"
+            }
+            Self::CopyAgain => {
+                "the same command goes on from what has arrived; --reconnect does that by itself"
             }
             Self::AttachAgain => "run the same command line to attach again",
             Self::ShowId => "`cepa id show` prints it",

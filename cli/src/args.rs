@@ -188,6 +188,7 @@ pub(crate) enum Early {
 /// The options of all commands that take a value.
 const LOG_FORMAT: &str = "--log-format";
 const COLOR: &str = "--color";
+const ERROR_STATUS: &str = "--error-status";
 
 /// Whether lines are to be JSON, as far as words tell that can't be parsed: what is wrong with them is told in that form.
 pub(crate) fn wants_json(words: &[OsString]) -> bool {
@@ -195,6 +196,24 @@ pub(crate) fn wants_json(words: &[OsString]) -> bool {
     let words: Vec<&str> = words.map(|word| word.to_str().unwrap_or("")).collect();
     let apart = words.windows(2).any(|pair| pair == [LOG_FORMAT, "json"]);
     apart || words.contains(&"--log-format=json")
+}
+
+/// The status that words which can't be parsed ask for all the same: `--error-status N` of a command that has it.
+pub(crate) fn error_status(words: &[OsString]) -> Option<u8> {
+    let words = words.iter().take_while(|word| *word != "--");
+    let words: Vec<&str> = words.map(|word| word.to_str().unwrap_or("")).collect();
+    if !matches!(words.get(1), Some(&"connect" | &"exec")) {
+        return None;
+    }
+    let apart = words.windows(2).find_map(|pair| match pair {
+        [ERROR_STATUS, status] => Some(*status),
+        _ => None,
+    });
+    let mut together = words
+        .iter()
+        .filter_map(|word| word.strip_prefix(ERROR_STATUS)?.strip_prefix('='));
+    let status = apart.or_else(|| together.next())?;
+    status.parse().ok().filter(|status| *status > 0)
 }
 
 /// All commands, with those of them in groups that `--help` shows.

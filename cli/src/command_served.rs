@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::accept::UNREACHABLE;
 use crate::console::framed::{Framed, Outbox};
 use crate::console::wire::{self, Message, Status};
+use crate::log::Fault;
 use crate::programs::{self, Programs};
 use crate::upstream::Near;
 
@@ -33,11 +34,15 @@ pub(crate) async fn serve(
     allowed: &Programs,
     mut far: Onion<Substream>,
     peer: &(Session, ReceivePool),
-) -> Result<(), String> {
+) -> Result<(), Fault> {
     let words = match timeout(ASKING, programs::asked(&mut far)).await {
         Ok(Ok(words)) => words,
-        Ok(Err(e)) => return Err(format!("the request was not understood: {e}")),
-        Err(_) => return Err("the peer has not said what it wants to run".to_owned()),
+        Ok(Err(e)) => return Err(format!("the request was not understood: {e}").into()),
+        Err(_) => {
+            return Err("the peer has not said what it wants to run"
+                .to_owned()
+                .into());
+        }
     };
     let outbox = Outbox::default();
     let mut far = Framed::new(far, Box::new(|_| ()))
@@ -47,23 +52,23 @@ pub(crate) async fn serve(
         Err(reason) => {
             let asked = words.first().map(String::as_str).unwrap_or_default();
             let asked: String = asked.chars().take(SHOWN).collect();
-            Err((reason, format!("{asked:?} was asked for: {reason}")))
+            let why = format!("{asked:?} was asked for: {reason}");
+            Err((reason, Fault::named_by_peer(why, reason)))
         }
         Ok(to) => {
             let terminal = Terminal::default();
             match Near::open(name, &to, &terminal, peer, Some(outbox.clone())).await {
                 Ok(near) => Ok((near, to)),
                 // What exactly is wrong here is for the operator, not for the peer.
-                Err(e) => Err((UNREACHABLE, e.to_string())),
+                Err(e) => Err((UNREACHABLE, e.to_string().into())),
             }
         }
     };
     match opened {
-        Ok((near, to)) => {
-            Box::new(near)
-                .serve(&to, Box::new(far), |far| far.inner_mut().wire_mut())
-                .await
-        }
+        Ok((near, to)) => Box::new(near)
+            .serve(&to, Box::new(far), |far| far.inner_mut().wire_mut())
+            .await
+            .map_err(Fault::from),
         Err((reason, why)) => {
             outbox.push(Message::Ended(Status::Failed(reason.to_owned())));
             let _ = timeout(PARTING, far.shutdown()).await;

@@ -14,6 +14,7 @@ use cepa::session::OpenError;
 use cepa::transports::{self, ByteStream, Endpoint, Stream};
 
 use crate::args::{self, DialTarget};
+use crate::chosen;
 use crate::connection::Connected;
 use crate::console::framed::Framed;
 use crate::console::wire;
@@ -67,7 +68,7 @@ async fn connect(mut args: args::Connect) -> Result<(), Failure> {
     if args.dialling.durable.is_asked_for() {
         keep::warn_if_not(&connection.session);
     }
-    let service = connection.service(&service).await?;
+    let service = chosen::service(&connection, &service).await?;
     if keep == Keep::Not {
         let ended = carried(&mut connection, &mut again, &args, &service).await;
         return ended.map_err(Failure::with_durable);

@@ -158,33 +158,9 @@ impl Connected {
         })
     }
 
-    /// The service that was meant by this name: where a ticket has said which there are, one of those; else the session ends.
-    pub(crate) async fn service(&self, given: &str) -> Result<String, Failure> {
-        let Some(shared) = &self.shared else {
-            return Ok(given.to_owned());
-        };
-        let service = match shared.as_slice() {
-            _ if shared.iter().any(|name| name == given) => Ok(given.to_owned()),
-            [only] if given.is_empty() => Ok(only.clone()),
-            _ if given.is_empty() => Err(Failure::new(
-                Code::Usage,
-                format!(
-                    "the ticket is for several services; name one of them: {}",
-                    shared.join(", ")
-                ),
-            )),
-            _ => Err(Failure::new(
-                Code::Refused,
-                format!(
-                    "the ticket is not for {given}, but for: {}",
-                    shared.join(", ")
-                ),
-            )),
-        };
-        if service.is_err() {
-            self.close().await;
-        }
-        service
+    /// What the ticket is for, where there is one.
+    pub(crate) fn shared(&self) -> Option<&[String]> {
+        self.shared.as_deref()
     }
 
     /// The service of an introduction, which says itself who has it.

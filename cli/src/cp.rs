@@ -12,6 +12,7 @@ use cepa::session::{OpenError, OpenOptions};
 use tokio::sync::oneshot;
 
 use crate::args;
+use crate::chosen;
 use crate::connection::Connected;
 use crate::exit::{Code, Failure, say};
 use crate::files::destination::{self, Place};
@@ -24,6 +25,7 @@ use crate::files::tree::{Folder, Links};
 use crate::files::wire::Message;
 use crate::id;
 use crate::keep;
+use crate::offered;
 use crate::progress::Progress;
 use crate::reconnect::Reconnect;
 use crate::say::has_status_line;
@@ -55,7 +57,7 @@ pub(crate) async fn run(args: args::Cp) -> Result<(), Failure> {
         };
         let failure = match ended {
             Ok(()) => break,
-            Err(failure) => failure,
+            Err(failure) => failure.copying_again(),
         };
         if !(args.reconnect && failure.is_transient()) {
             Progress::hide();
@@ -145,7 +147,8 @@ async fn carried(
     job: &Arc<Job>,
     progress: &Arc<Progress>,
 ) -> Result<(), Failure> {
-    let plain = &job.remote.service;
+    let how = "write one in front of the path, as in @NAME:SERVICE/PATH";
+    let plain = chosen::of_kind(connection, &job.remote.service, offered::FILES, how).await?;
     let name = if plain.is_empty() {
         ONLY.to_owned()
     } else {

@@ -7,25 +7,37 @@ use cepa::session::{OpenError, ServiceName};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::args;
+use crate::chosen;
 use crate::connect::{self, service};
 use crate::connection::Connected;
 use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::keep::{self, Keep};
+use crate::offered;
 use crate::programs::{self, NOT_ALLOWED};
 use crate::reconnect::Reconnect;
 use crate::say::Line;
 use crate::service_end::{self, Ending};
+use crate::short_code;
 use crate::signal::Signals;
 
 pub(crate) async fn run(args: args::Exec) -> Result<(), Failure> {
-    let ended = exec(&args).await;
-    ended.map_err(|failure| failure.with_error_status(args.error_status))
+    let error_status = args.error_status;
+    let ended = exec(args).await;
+    ended.map_err(|failure| failure.with_error_status(error_status))
 }
 
-async fn exec(args: &args::Exec) -> Result<(), Failure> {
+async fn exec(mut args: args::Exec) -> Result<(), Failure> {
     let request = programs::request(&args.command).map_err(|why| Failure::new(Code::Usage, why))?;
     let identity = id::load(&args.dialling.identity)?;
+    short_code::redeem(
+        &mut args.address,
+        &args.dialling.trust,
+        &args.code_relay,
+        &identity,
+    )
+    .await?;
+    let args = &args;
     let given = service(&args.address, args.service.as_deref().unwrap_or_default())?;
     let keep = args.dialling.durable.keep(false);
     let mut once = Reconnect::new(&args.address, &args.dialling, &identity, None).keeping(keep);
@@ -33,15 +45,24 @@ async fn exec(args: &args::Exec) -> Result<(), Failure> {
     if args.dialling.durable.is_asked_for() {
         keep::warn_if_not(&connection.session);
     }
-    let given = connection.service(&given).await?;
+    let how = "choose one with --service NAME";
+    let given = match chosen::of_kind(&connection, &given, offered::PROGRAMS, how).await {
+        Ok(given) => given,
+        Err(failure) => {
+            connection.close().await;
+            return Err(failure);
+        }
+    };
     if keep == Keep::Not {
         let ended = carried(&connection, args, &given, &request).await;
-        return ended.map_err(Failure::with_durable);
+        return ended.map_err(|failure| failure.running_again(true));
     }
     // The server would wait for us to come back, with the program running.
     let mut signals = Signals::watch();
     let signal = tokio::select! {
-        ended = carried(&connection, args, &given, &request) => return ended,
+        ended = carried(&connection, args, &given, &request) => {
+            return ended.map_err(|failure| failure.running_again(false));
+        }
         signal = signals.ended_by() => signal,
     };
     connection.close().await;
@@ -108,7 +129,7 @@ fn refused(error: OpenError, service: &str) -> Failure {
     });
     match (unknown, unnamed) {
         (true, true) => failure.with(
-            "the peer runs programs for you under no name or several: `cepa services ADDR` lists them, and --service NAME says which",
+            "its owner allows programs with --service NAME=command:/PROGRAM,…; `cepa services ADDR` lists what you may open there",
         ),
         (true, false) => failure.with("its owner allows programs with --service NAME=command:/PROGRAM,…"),
         (false, _) => failure,

@@ -175,6 +175,20 @@ impl Failure {
         self.advising(Advice::ConnectAgainDurably)
     }
 
+    /// For a program that is never run again by itself; `durably`: its session would have outlived the connection, had it been asked to.
+    pub(crate) fn running_again(self, durably: bool) -> Self {
+        self.advising(if durably {
+            Advice::RunAgainDurably
+        } else {
+            Advice::RunAgain
+        })
+    }
+
+    /// For a copy, which goes on from what is there.
+    pub(crate) fn copying_again(self) -> Self {
+        self.advising(Advice::CopyAgain)
+    }
+
     /// A console is kept at the peer, whatever becomes of the session.
     pub(crate) fn attaching_again(self) -> Self {
         self.advising(Advice::AttachAgain)

@@ -36,6 +36,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::args::{self, DialTarget, Dynamic};
+use crate::chosen;
 use crate::connection::Connected;
 use crate::destination::Destination;
 use crate::exit::{self, Code, Failure, say};
@@ -110,7 +111,7 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
         keep::warn_if_not(&connection.session);
     }
     for (_, wanted) in &mut listeners {
-        wanted.service = connection.service(&wanted.service).await?;
+        wanted.service = chosen::service(&connection, &wanted.service).await?;
     }
     let mut signals = Signals::watch();
     let wanted: Vec<_> = listeners.iter().map(|(_, it)| it.wanted()).collect();

@@ -251,6 +251,10 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
         short_code::invitation(&short, &args.code_relay, &identity).await?
     } else {
         args.code_relay.is_for_a_code()?;
+        if short.starts_with("cepa-ticket:") {
+            let why = "this is a ticket, and there is nothing to join; give it to `cepa forward` or `cepa connect`";
+            return Err(Failure::new(Code::Usage, why));
+        }
         code.parse::<Invitation>()
             .map_err(|e| usage(format!("{e}")))?
     };

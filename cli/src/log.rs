@@ -131,8 +131,9 @@ impl Bound {
 /// What is said again at the earliest.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Things that are counted apart; beyond that they are said as they come, within [`PER_SECOND`].
-const KINDS: usize = 256;
+/// Things that are counted apart, in all and of one peer; beyond that they are said as they come, within [`PER_SECOND`].
+const KINDS: usize = 1024;
+const KINDS_OF_A_PEER: usize = 16;
 
 /// Decides which lines are no news: what was said about the same peer less than a minute ago.
 #[derive(Debug, Default)]
@@ -148,7 +149,8 @@ impl Repeats {
             *more += 1;
             return false;
         }
-        if self.kinds.len() < KINDS {
+        let of_peer = self.kinds.keys().filter(|(other, _)| other == peer);
+        if self.kinds.len() < KINDS && of_peer.count() < KINDS_OF_A_PEER {
             let kind = (peer.to_owned(), kind.to_owned());
             self.kinds.insert(kind, (now, 0));
         }
@@ -184,6 +186,29 @@ static REPEATS: LazyLock<Mutex<(Repeats, bool)>> = LazyLock::new(Mutex::default)
 fn repeats() -> MutexGuard<'static, (Repeats, bool)> {
     // Counts are whole after every statement.
     REPEATS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why something has ended for a peer, for the log.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) line: String,
+    /// What is counted with it as the same.
+    pub(crate) kind: String,
+}
+
+impl Fault {
+    /// One whose line has words that the peer made up, of which there are always new ones.
+    pub(crate) fn named_by_peer(line: String, kind: &str) -> Self {
+        let kind = kind.to_owned();
+        Self { line, kind }
+    }
+}
+
+impl From<String> for Fault {
+    fn from(line: String) -> Self {
+        let kind = line.clone();
+        Self { line, kind }
+    }
 }
 
 /// As [`say_of`], for what many connections of a peer may meet alike: lines of one `kind` are said once a minute. To be called
@@ -418,9 +443,15 @@ mod tests {
         assert_eq!(reported, 72_000);
         assert_eq!(repeats.take_due(later + MINUTE), []);
         assert_eq!(repeats.due(), None, "what does not come again is forgotten");
-        // A crowd of kinds is not kept.
+        // A crowd of kinds is not kept, and hides nobody else's.
         for n in 0..10_000 {
             assert!(repeats.is_new("p", &n.to_string(), later));
+        }
+        assert_eq!(repeats.kinds.len(), KINDS_OF_A_PEER);
+        assert!(repeats.is_new("q", "refused", later));
+        assert!(!repeats.is_new("q", "refused", later));
+        for n in 0..10_000 {
+            repeats.is_new(&n.to_string(), "refused", later);
         }
         assert_eq!(repeats.kinds.len(), KINDS);
     }

@@ -9,6 +9,7 @@ mod args;
 mod ask;
 mod called;
 mod child;
+mod chosen;
 mod chunk;
 mod columns;
 mod command_served;
@@ -37,6 +38,7 @@ mod introduce;
 mod invite;
 mod inviting;
 mod keep;
+mod kinds;
 mod layer_echo;
 mod limits;
 mod line_holders;
@@ -129,7 +131,7 @@ fn main() -> ExitCode {
         Ok(cli) => trace::start(cli.logging.verbose, cli.command.says_events())
             .and_then(|verbose| run(cli.command, verbose)),
         Err(Early::Text(text)) => exit::print(&text),
-        Err(Early::Failed(failure)) => Err(failure),
+        Err(Early::Failed(failure)) => Err(failure.with_error_status(args::error_status(&words))),
     };
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use cepa::identity::KnownPeer;
-use cepa::protocols::directory::{self, Directory};
+use cepa::protocols::directory::{self, Directory, Entry};
 use cepa::session::Session;
 
 use crate::exit::{Code, Failure};
@@ -14,8 +14,10 @@ use crate::folder;
 /// How long a command waits at its start to be told. A serial line of 9600 baud needs a second for a list of usual length.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is known of a socks service: its kind.
+/// What is known of a service: its kind.
 pub(crate) const SOCKS: &str = "socks";
+pub(crate) const FILES: &str = "files";
+pub(crate) const PROGRAMS: &str = "programs";
 
 /// Names in a line that a person reads; further ones are counted.
 const MOST_NAMES: usize = 20;
@@ -42,6 +44,29 @@ pub(crate) async fn check(session: &Session, wanted: &[Wanted<'_>]) -> Result<()
     }
 }
 
+/// What a peer has for who names no service.
+pub(crate) enum Only {
+    One(String),
+    Several(Vec<String>),
+    /// There is none, or it does not tell.
+    Unknown,
+}
+
+/// Its services, or those of one kind. By its name a service is had in every form: with its exit status, or on a console.
+pub(crate) async fn only(session: &Session, kind: Option<&str>) -> Only {
+    let Ok(list) = directory::ask(session, PATIENCE).await else {
+        return Only::Unknown;
+    };
+    let fits = |it: &&Entry| kind.is_none_or(|kind| it.kind == kind);
+    let all = list.services.iter().filter(fits);
+    let mut names: Vec<String> = all.map(|it| it.name.to_string()).collect();
+    match names.len() {
+        1 if list.is_complete => names.pop().map_or(Only::Unknown, Only::One),
+        0 | 1 => Only::Unknown,
+        _ => Only::Several(names),
+    }
+}
+
 /// The first name that the peer has here; else its id, short.
 pub(crate) fn name(session: &Session) -> String {
     let peer = session.peer().id();
@@ -59,6 +84,12 @@ fn missing(list: &Directory, wanted: Wanted<'_>, peer: &str) -> Option<String> {
         )),
         Some(SOCKS) if !wanted.socks => Some(format!(
             "service {name} of {peer} is a SOCKS service; use it with -D [ADDR:]PORT={name}"
+        )),
+        Some(FILES) => Some(format!(
+            "service {name} of {peer} has files; use it with `cepa cp`"
+        )),
+        Some(PROGRAMS) => Some(format!(
+            "service {name} of {peer} runs programs; use it with `cepa exec`"
         )),
         Some(kind) if wanted.socks && !kind.is_empty() && kind != SOCKS => Some(format!(
             "service {name} of {peer} leads to one address; use it with -L [ADDR:]PORT={name}"
@@ -85,8 +116,6 @@ fn what_there_is(list: &Directory) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cepa::protocols::directory::Entry;
-
     use super::*;
 
     fn list(services: &[(&str, &str)]) -> Directory {
@@ -110,7 +139,13 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said_with_what_there_is() {
-        let some = list(&[("sh", "command"), ("web", ""), ("way", "socks")]);
+        let some = list(&[
+            ("sh", "command"),
+            ("web", ""),
+            ("way", "socks"),
+            ("up", "files"),
+            ("run", "programs"),
+        ]);
         for (wanted, said) in [
             (plain("web"), None),
             (plain("sh"), None),
@@ -119,11 +154,19 @@ mod tests {
             (socks("web"), None),
             (
                 plain("wbe"),
-                Some("ann offers no service wbe; you may open: sh, web, way"),
+                Some("ann offers no service wbe; you may open: sh, web, way, up, run"),
             ),
             (
                 plain("way"),
                 Some("service way of ann is a SOCKS service; use it with -D [ADDR:]PORT=way"),
+            ),
+            (
+                plain("up"),
+                Some("service up of ann has files; use it with `cepa cp`"),
+            ),
+            (
+                socks("run"),
+                Some("service run of ann runs programs; use it with `cepa exec`"),
             ),
             (
                 socks("sh"),

@@ -29,6 +29,9 @@ pub(crate) enum Level {
     Error,
 }
 
+/// So much of an id stands for it ([`PeerId::short`](cepa::identity::PeerId::short)).
+const SHORT: usize = 12;
+
 /// What such lines begin with, as text.
 const WARNING: &str = "warning: ";
 
@@ -116,7 +119,11 @@ impl Line {
 
     fn text(self, stamped: bool) -> String {
         let text = match &self.called {
-            Some((id, name)) => &self.text.replace(id, name),
+            Some((id, name)) if self.text.contains(id) => &self.text.replace(id, name),
+            Some((id, name)) => {
+                let short: String = id.chars().take(SHORT).chain(['…']).collect();
+                &self.text.replace(&short, name)
+            }
             None => &self.text,
         };
         let text = clean(text, LINE);

@@ -22,6 +22,7 @@ use crate::advice::with_advice;
 use crate::destination::Destinations;
 use crate::exit::{Code, Failure};
 use crate::files::served::Shared;
+use crate::kinds;
 use crate::manager;
 use crate::names::{self, Named, To};
 use crate::programs::Programs;
@@ -190,6 +191,9 @@ fn not_a_place(word: &str, e: &ParseError) -> String {
     }
     if without_scheme(word) {
         return format!("a peer's address begins with cepa://: cepa://{word}");
+    }
+    if word.starts_with("cepa-invitation:") {
+        return "this is an invitation; give it to `cepa join`".to_owned();
     }
     if let Some((place, service)) = word.rsplit_once('/')
         && !service.is_empty()
@@ -393,7 +397,8 @@ impl FromStr for Service {
                 Target::Forward(Box::new(to))
             }
             _ => {
-                let endpoint: Endpoint = address.parse().map_err(|e| format!("{e}"))?;
+                let endpoint: Endpoint =
+                    address.parse().map_err(|e| kinds::unknown(address, &e))?;
                 if !endpoint.layers().is_empty() {
                     return Err(
                         "a service's address cannot have layers; give the plain address".into(),

@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Place, Server, is_running, text};
+use common::{PATIENCE, Place, Server, finish, is_running, text};
 
 const TOOLS: &str = "run=command:/bin/sh,/usr/bin/printf,/bin/cat,/nowhere/gone";
 
@@ -73,6 +73,78 @@ fn input_output_errors_and_the_status_are_the_programs() {
     assert_eq!(output.status.code(), Some(4));
     let output = place.run(&exec(&at, &to, &["dmesg"]));
     assert_eq!(output.status.code(), Some(99));
+}
+
+/// As ssh has it: `--` is for a program that begins with a dash.
+#[test]
+fn the_program_needs_no_dashes_in_front_and_its_options_are_its_own() {
+    let place = Place::new();
+    let server = serve(&place, &[TOOLS]);
+    let at = server.address();
+    let words = [
+        "exec",
+        &at,
+        "--trust",
+        "any",
+        "-q",
+        "printf",
+        "%s",
+        "--service",
+    ];
+    let output = place.run(&words);
+    assert_eq!(
+        text(&output.stdout),
+        "--service",
+        "{}",
+        text(&output.stderr)
+    );
+    // Words that cepa does not understand are cepa's failure, too.
+    for words in [
+        &["exec", "--error-status", "99", "nowhere", "x"][..],
+        &["connect", "--error-status=99", "--no-such-option"],
+    ] {
+        assert_eq!(place.run(words).status.code(), Some(99), "{words:?}");
+    }
+}
+
+/// Without a name it is the only one, and the owner reads which that is.
+#[test]
+fn a_service_that_is_the_only_one_has_its_name_in_the_log() {
+    let place = Place::new();
+    let mut server = serve(&place, &[TOOLS, "oops=exec:sh -c 'echo oops >&2; exit 3'"]);
+    let at = server.address();
+    let output = place.run(&exec(&at, &[], &["sh", "-c", "exit 3"]));
+    assert_eq!(output.status.code(), Some(3));
+    server.wait_for("service run for ");
+    let two = serve(&place, &[TOOLS, "more=command:/bin/ls"]);
+    let line = place.fails_quietly(&exec(&two.address(), &[], &["ls"]), 7);
+    assert!(
+        line.contains("has several services of programs: more, run; choose one with --service"),
+        "{line}"
+    );
+}
+
+/// When its session was cut, the advice is of options that it has.
+#[test]
+fn who_was_cut_reads_what_helps() {
+    let place = Place::new();
+    let server = serve(&place, &[TOOLS]);
+    let at = server.address();
+    let script = "echo up; exec sleep 1000";
+    let mut child = place
+        .cepa(&exec(&at, &[], &["sh", "-c", script]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = [0; 3];
+    child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+    server.signal("KILL");
+    let output = finish(child);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{said}");
+    assert!(said.contains("Run it again, or use --durable"), "{said}");
+    assert!(!said.contains("--reconnect"), "{said}");
 }
 
 #[test]

@@ -94,6 +94,21 @@ fn the_status_and_the_standard_error_of_a_command_arrive() {
     }
 }
 
+/// The only service is had by no name as well as by its own.
+#[test]
+fn the_status_arrives_where_the_name_is_left_out() {
+    let place = Place::new();
+    let server = serve(&place, &[("only", &sh("echo err >&2; exit 7"))]);
+    let at = server.address();
+    let output = place.run_with(&["connect", &at, "--trust", "any"], b"");
+    assert_eq!(output.status.code(), Some(7));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("err\n") && !said.contains("abnormally"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_burst_on_standard_error_arrives_whole() {
     let place = Place::new();

@@ -130,7 +130,7 @@ impl GoAwayCode {
     fn advice(self) -> Option<&'static str> {
         match self {
             Self::Limit(LimitKind::PeerSessions) => {
-                Some("use a session that is open, or close one")
+                Some("use or close one that is open, or ask its owner to allow more")
             }
             Self::Limit(LimitKind::HostSessions) => {
                 Some("close sessions from this host, or try again later")
@@ -297,7 +297,7 @@ mod tests {
         );
         assert_eq!(
             text(GoAwayCode::Limit(LimitKind::PeerSessions)),
-            "the peer ended the session (go-away code 0x63657001, limit of sessions of one peer): use a session that is open, or close one"
+            "the peer ended the session (go-away code 0x63657001, limit of sessions of one peer): use or close one that is open, or ask its owner to allow more"
         );
         assert_eq!(
             text(GoAwayCode::ShuttingDown),

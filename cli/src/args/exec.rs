@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::Dialling;
+use super::options::{CodeRelay, Dialling};
 use crate::values::DialTarget;
 
 #[derive(Debug, Args)]
@@ -17,7 +17,8 @@ Standard input and output carry the program's bytes unchanged, its standard
 error appears here, and `cepa exec` exits with its exit status (128 + N if
 signal N killed it), or with exit code 7 if the owner does not allow CMD. If
 `cepa exec` is interrupted or its input is cut off, the program is killed with
-all that it has started. At most 256 words and 32 KiB are sent.
+all that it has started; one that has read the end of its input has 10 s more.
+At most 256 words and 32 KiB are sent.
 
 It is never run again by itself, so there is no --reconnect; with --durable, the
 session outlives its connection, and the program runs on.")]
@@ -29,12 +30,14 @@ pub(crate) struct Exec {
     /// The service that allows CMD; not needed if the address names it or the peer has only one such
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
-    /// The program and its arguments, behind `--`
-    #[arg(value_name = "CMD", required = true, last = true, num_args = 1..)]
+    /// The program and its arguments; `--` in front of it is needed only if it begins with `-`
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, num_args = 1..)]
     pub(crate) command: Vec<String>,
     /// Exit with this status if cepa itself fails rather than the program; ssh uses 255
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) error_status: Option<u8>,
+    #[command(flatten)]
+    pub(crate) code_relay: CodeRelay,
     #[command(flatten)]
     pub(crate) dialling: Dialling,
 }

@@ -135,7 +135,7 @@ pub(crate) struct LocalHints {
 #[derive(Debug, Args)]
 pub(crate) struct Keeping {
     /// If the connection is lost, keep the session and go on over the next connection: nothing is lost.
-    /// Needs a peer that does so too. On by default, but not for `connect`
+    /// Needs a peer that does so too. On by default, but not for `connect` and `exec`
     #[arg(long, conflicts_with = "no_durable")]
     durable: bool,
     /// End the session with its connection

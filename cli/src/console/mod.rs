@@ -55,6 +55,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, WriteHalf, split};
 use tokio::time::sleep;
 
 use crate::args;
+use crate::chosen;
 use crate::connect::{reset_by_peer, service};
 use crate::connection::{Connected, OnLine};
 use crate::exit::{Code, Failure, say};
@@ -130,7 +131,7 @@ pub(crate) async fn run(mut args: args::Console) -> Result<(), Failure> {
     if args.dialling.durable.is_asked_for() {
         keep::warn_if_not(&connection.session);
     }
-    let service = connection.service(&service).await?;
+    let service = chosen::service(&connection, &service).await?;
     let peer = connection.session.peer().id();
     let counts = Counts::new(on_line.stats);
     let seat = Seat::new(&service, peer, &args, log, counts);

@@ -439,7 +439,7 @@ fn a_close_with_a_reason_is_read_at_the_other_end() {
         (
             GoAwayCode::Limit(LimitKind::PeerSessions),
             "the peer ended the session (go-away code 0x63657001, limit of sessions of one peer): \
-             use a session that is open, or close one",
+             use or close one that is open, or ask its owner to allow more",
             false,
         ),
         (
