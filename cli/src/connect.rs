@@ -134,7 +134,9 @@ async fn carried(
                 .while_reconnecting()
                 .with("standard input cannot be read twice, so the service is not opened again"));
         }
-        let failure = if near.is_some() {
+        let failure = if let Some(near) = &mut near {
+            // A person sees what is lost, and says it again.
+            near.torn |= near.gave && !near.at_terminal;
             lost.failure.with("data in transit was lost")
         } else {
             lost.failure
@@ -206,6 +208,8 @@ struct Near {
     ended: bool,
     /// It has given something.
     gave: bool,
+    /// A part of what it gave was for a session that is lost, so its end is not the end of what the service has.
+    torn: bool,
     /// The service is opened again when its session is lost.
     again: bool,
 }
@@ -222,6 +226,7 @@ impl Near {
             at_terminal,
             ended: false,
             gave: false,
+            torn: false,
             again,
         })
     }
@@ -328,6 +333,10 @@ async fn joined(connection: &Connected, near: &mut Near, far: &mut Far) -> Resul
         .hold_near_end();
     let ended = loop {
         match join.step().await {
+            Step::NearEnded if near.torn => {
+                let why = "a part of standard input was lost with its session, so its end is not passed on: the service is cut";
+                return Err(Failure::new(Code::Lost, why).into());
+            }
             Step::NearEnded => {
                 near.ended = true;
                 join.pass_end_on();

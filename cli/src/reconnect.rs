@@ -8,10 +8,13 @@
 //! Nothing of the old session gets into the new one. What a command had in flight is lost, and it is the
 //! command that says so.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use cepa::identity::{Identity, PeerId};
 use cepa::network::NetworkChanges;
 use cepa::session::Backoff;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::args::{DialTarget, Dialling, Trust};
 use crate::connection::{Connected, OnLine};
@@ -19,6 +22,22 @@ use crate::exit::{Failure, say};
 use crate::keep::{self, Keep};
 use crate::log::{OURS, say_of_session};
 use crate::say::Line;
+
+/// How long room at the peer is waited for, and how long without a word.
+const FULL: Duration = Duration::from_secs(30);
+const UNSAID: Duration = Duration::from_secs(1);
+
+/// Nothing if it takes too long; a line where somebody would notice.
+async fn patiently<T>(again: impl Future<Output = T>, failure: &Failure) -> Option<T> {
+    let mut again = pin!(again);
+    match timeout(UNSAID, &mut again).await {
+        Ok(made) => Some(made),
+        Err(_) => {
+            say(format_args!("{failure}; trying again"));
+            timeout(FULL, again).await.ok()
+        }
+    }
+}
 
 /// Makes a session, and makes it again.
 pub(crate) struct Reconnect<'a> {
@@ -84,19 +103,27 @@ impl<'a> Reconnect<'a> {
         self
     }
 
-    /// The first session; with `reconnect`, a peer that has no room for it at the moment is asked again.
+    /// The first session. A peer that has no room for it at the moment is asked again: for a while, since sessions of short commands
+    /// are soon over; with `reconnect` until there is some.
     pub(crate) async fn first(&mut self, reconnect: bool) -> Result<Connected, Failure> {
         let (target, trust, identity) = (self.target, self.trust, self.identity);
         let (on_line, local_hints, keep) = (self.on_line.as_ref(), self.local_hints, self.keep);
         let first = Connected::to(target, trust, identity, on_line, local_hints, keep);
         let connection = match first.await {
-            Err(failure) if reconnect && failure.is_full() => {
-                say(format_args!("{failure}; trying again"));
+            Err(failure) if failure.is_full() => {
                 let again = self.backoff.again(
                     || Connected::again(target, trust, identity, on_line, local_hints, keep),
                     Failure::is_full,
                 );
-                again.await?
+                if reconnect {
+                    say(format_args!("{failure}; trying again"));
+                    again.await?
+                } else {
+                    match patiently(again, &failure).await {
+                        Some(connection) => connection?,
+                        None => return Err(failure),
+                    }
+                }
             }
             connection => connection?,
         };

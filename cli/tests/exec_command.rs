@@ -147,6 +147,27 @@ fn who_was_cut_reads_what_helps() {
     assert!(!said.contains("--reconnect"), "{said}");
 }
 
+/// More at once than a peer may have sessions: they wait for each other.
+#[test]
+fn a_burst_of_short_commands_waits_for_room() {
+    let place = Place::new();
+    let words = ["tcp:127.0.0.1:0", "--allow", "any", "--service", TOOLS];
+    let server = place.serve(&[&words[..], &["--sessions-a-peer", "2"]].concat());
+    let at = server.address();
+    let all: Vec<_> = (0..12)
+        .map(|_| {
+            let mut command = place.cepa(&exec(&at, &[], &["printf", "hi"]));
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().unwrap()
+        })
+        .collect();
+    for child in all {
+        let output = finish(child);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "hi");
+    }
+}
+
 #[test]
 fn what_is_not_listed_is_refused_and_nobody_reads_what_is() {
     let place = Place::new();

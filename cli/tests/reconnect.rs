@@ -21,6 +21,7 @@ use cepa::session::Session;
 use cepa::stack::StackConfig;
 use cepa::transports::testkit::{LineSettings, Noise, Rng};
 use common::line::join;
+use common::proxy::Proxy;
 use common::{PATIENCE, Place, Server, finish, text};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -504,6 +505,7 @@ fn connect_opens_the_service_anew_and_says_what_is_gone() {
         assert_eq!(line(), "server 2\n");
         input.write_all(b"two\n").unwrap();
         assert_eq!(line(), "two\n");
+        // What was said to the first one is no part of what the second one has, so its end is no end.
         drop(input);
         let mut rest = String::new();
         output.read_to_string(&mut rest).unwrap();
@@ -511,11 +513,12 @@ fn connect_opens_the_service_anew_and_says_what_is_gone() {
         let mut said = String::new();
         let mut stderr = client.stderr.take().unwrap();
         stderr.read_to_string(&mut said).unwrap();
-        assert_eq!(client.wait().unwrap().code(), Some(0), "{said}");
+        assert_eq!(client.wait().unwrap().code(), Some(6), "{said}");
         assert!(
             said.contains("data in transit was lost; reconnecting\n"),
             "{said}"
         );
+        assert!(said.contains("its end is not passed on"), "{said}");
         assert!(said.contains("reconnected to "), "{said}");
         server.signal("TERM");
         server.finish();
@@ -586,6 +589,46 @@ fn input_that_was_given_away_cannot_be_given_again() {
         said.contains("standard input cannot be read twice"),
         "{said}"
     );
+}
+
+/// A part of an upload must not look like a whole one to the command that has only the rest.
+#[test]
+fn an_upload_that_was_cut_in_the_middle_is_not_committed_by_the_next_command() {
+    let place = Place::new();
+    let server = |at: &str| {
+        let note = place.text("note");
+        let up = format!(
+            "up=exec:sh -c 'echo up; cat > {note}.$$; echo done; mv {note}.$$ {note}.done'"
+        );
+        place.serve(&[at, "--allow", "any", "--service", &up])
+    };
+    let first = server("tcp:127.0.0.1:0");
+    let proxy = Proxy::to(&first.address());
+    let at = proxy.address();
+    let words = ["connect", &at, "up", "--trust", "any", "--reconnect"];
+    let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = client.stdin.take().unwrap();
+    let mut output = BufReader::new(client.stdout.take().unwrap());
+    let mut line = || {
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        line
+    };
+    assert_eq!(line(), "up\n");
+    input.write_all(&[b'x'; 100_000]).unwrap();
+    proxy.cut();
+    assert_eq!(line(), "up\n");
+    input.write_all(&[b'y'; 100_000]).unwrap();
+    drop(input);
+    let mut stderr = client.stderr.take().unwrap();
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(6), "{said}");
+    assert_eq!(line(), "");
+    // The service is over before its server is.
+    first.signal("TERM");
+    first.finish();
+    assert!(!place.path("note.done").exists());
 }
 
 /// As under cron, systemd or `&`, whose standard input is empty.
