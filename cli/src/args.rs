@@ -38,6 +38,7 @@ mod send;
 mod serve;
 mod services;
 mod share;
+mod status;
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -57,7 +58,7 @@ pub(crate) use self::{
     node::NodeRun, options::Color, options::Dialling, options::IdentityFile, options::LogFormat,
     options::Logging, options::Looking, options::Trust, peer::Peer, peer::PeerAdd,
     peer::PeerVerify, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe, relay::Relay, send::Send,
-    serve::Serve, services::Services, share::Share,
+    serve::Serve, services::Services, share::Share, status::Status,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
@@ -95,6 +96,8 @@ pub(crate) enum Command {
     Node(NodeRun),
     /// Introduce one peer to a service of another
     Introduce(Introduce),
+    /// Show the sessions of a running serve, relay, node or forward
+    Status(Status),
     /// Inspect a running node
     #[command(subcommand)]
     Mesh(Mesh),
@@ -160,6 +163,18 @@ impl Command {
             Self::Exec(args) => args.dialling.quiet,
             Self::Forward(args) => args.dialling.quiet,
             Self::Cp(args) => args.dialling.quiet,
+            _ => false,
+        }
+    }
+
+    /// Whether somebody may look at its numbers.
+    pub(crate) fn is_watched(&self) -> bool {
+        match self {
+            Self::Serve(args) => args.watching.is_asked_for(),
+            Self::Relay(args) => args.watching.is_asked_for(),
+            Self::Forward(args) => args.watching.is_asked_for(),
+            // Its file may say so.
+            Self::Node(_) => true,
             _ => false,
         }
     }

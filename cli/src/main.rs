@@ -18,6 +18,7 @@ mod config;
 mod connect;
 mod connection;
 mod console;
+mod control;
 mod cp;
 mod demo;
 mod destination;
@@ -50,6 +51,7 @@ mod node;
 mod numbers;
 mod offered;
 mod passphrase;
+mod pausable;
 mod peer;
 mod ping;
 mod pipe;
@@ -86,6 +88,7 @@ mod splice_end;
 mod splice_model;
 mod stack;
 mod standing;
+mod status;
 mod status_line;
 mod stderr;
 mod toml_file;
@@ -147,7 +150,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
     if command.serves_for_long() {
         say::stamp();
     }
-    if let Command::Node(_) = command {
+    if command.is_watched() {
         numbers::start();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -162,6 +165,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Relay(args) => relay::run(args).await,
             Command::Node(args) => node::run(args).await,
             Command::Introduce(args) => introduce::run(args).await,
+            Command::Status(args) => status::run(args).await,
             Command::Mesh(args) => mesh::run(args).await,
             Command::Connect(args) => connect::run(args).await,
             Command::Console(args) => console::run(args).await,

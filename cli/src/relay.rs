@@ -1,11 +1,15 @@
 //! `cepa relay`: a node whose only service is to carry circuits between others.
 
+use std::sync::Arc;
+
 use cepa::identity::PeerId;
 use cepa::protocols::relay::{Relay, RelayConfig};
 use cepa::protocols::sealed::CarrierConfig;
 use cepa::transports::Endpoint;
+use tokio::time::Instant;
 
 use crate::args;
+use crate::control::{Control, OfNode};
 use crate::events::Report;
 use crate::exit::{Code, Failure, say};
 use crate::manager;
@@ -16,6 +20,7 @@ use crate::stack::{carries_session, for_others, only_to_listen, warn_of_dead_hin
 use crate::{id, trust};
 
 pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
+    let since = Instant::now();
     for endpoint in &args.listen {
         carries_session(endpoint)?;
     }
@@ -37,7 +42,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     reach::room_for_relay(&mut config, &relay);
     let mesh = Mesh::new(config)?;
     let node = &mesh.node;
-    Relay::on(node, relay).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+    let relay = Relay::on(node, relay).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
     if args.carry {
         mesh.sealed.carry(Some(CarrierConfig::new(access)));
     }
@@ -57,6 +62,15 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         listening.push(node.listen(endpoint).await?);
     }
     unsaved.save(&identity)?;
+    let control = Control::open_at(args.watching.control.as_deref(), || {
+        Arc::new(OfNode {
+            command: "relay",
+            since,
+            mesh: mesh.clone(),
+            relay: Some(relay),
+        })
+    });
+    let control = control.await?;
     for at in listening {
         say_relaying(&at, identity.peer_id(), &args.public);
     }
@@ -70,6 +84,9 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
+    if let Some(control) = control {
+        control.close().await;
+    }
     reach::leave(node, &mut signals, false).await;
     result
 }

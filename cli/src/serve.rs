@@ -11,10 +11,12 @@ use cepa::protocols::pairing::{self, Joining};
 use cepa::tls::TlsConfig;
 use cepa::transports::{Endpoint, Target, is_inherited_listener};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::args;
 use crate::columns::count;
+use crate::control::{Control, OfNode};
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::keep::Keep;
@@ -31,6 +33,7 @@ use crate::{folder, id, inviting, trust};
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     check(&args)?;
+    let since = Instant::now();
     let (identity, unsaved, more) = id::load_all(&args.identities)?;
     for service in &args.services {
         service.leads_elsewhere(&identity)?;
@@ -112,6 +115,15 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         bound.push(reach::bind(node, endpoint, alone).await?);
     }
     unsaved.save(&identity)?;
+    let control = Control::open_at(args.watching.control.as_deref(), || {
+        Arc::new(OfNode {
+            command: "serve",
+            since,
+            mesh: mesh.clone(),
+            relay: None,
+        })
+    });
+    let control = control.await?;
     let joining = match &args.invite {
         Some(name) => Some(invite(&args, name, &mesh, &bound, &identity)?),
         None => None,
@@ -175,6 +187,9 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
+    if let Some(control) = control {
+        control.close().await;
+    }
     reach::leave(node, &mut signals, report.alone).await;
     services.end().await;
     result

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::Dialling;
+use super::options::{Dialling, Watching};
 use crate::values::{DialTarget, Dynamic, Local, Remote};
 
 #[derive(Debug, Args)]
@@ -60,4 +60,6 @@ pub(crate) struct Forward {
     pub(crate) reconnect: bool,
     #[command(flatten)]
     pub(crate) dialling: Dialling,
+    #[command(flatten)]
+    pub(crate) watching: Watching,
 }

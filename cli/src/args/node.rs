@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::options::Watching;
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The file is TOML. Relative paths start at the file's folder. SIGHUP reloads it:
@@ -46,4 +48,6 @@ pub(crate) struct NodeRun {
     /// Only check the file, and report what is wrong with it
     #[arg(long)]
     pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) watching: Watching,
 }

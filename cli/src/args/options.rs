@@ -98,6 +98,20 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// How others of this machine look at a command that runs for long.
+#[derive(Debug, Args)]
+pub(crate) struct Watching {
+    /// Create a control socket at this path (mode 0600), for `cepa status --control PATH`
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+}
+
+impl Watching {
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.control.is_some()
+    }
+}
+
 /// Whether an address of a peer may lead through something else than the network.
 #[derive(Debug, Args)]
 pub(crate) struct LocalHints {

@@ -21,7 +21,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Look",
         &[
-            "ping", "services", "mesh", "explain", "ports", "probe", "demo",
+            "ping", "services", "status", "mesh", "explain", "ports", "probe", "demo",
         ],
     ),
     ("This program", &["help", "completions", "man"]),

@@ -4,7 +4,7 @@ use cepa::node::PeerAddr;
 use cepa::transports::Endpoint;
 use clap::Args;
 
-use super::options::{GateLimits, IdentityFile, LocalHints};
+use super::options::{GateLimits, IdentityFile, LocalHints, Watching};
 use crate::values::{AllowArg, listen_addr, placed_addr, rate};
 
 #[derive(Debug, Args)]
@@ -52,4 +52,6 @@ pub(crate) struct Relay {
     pub(crate) local_hints: LocalHints,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
+    #[command(flatten)]
+    pub(crate) watching: Watching,
 }

@@ -6,7 +6,7 @@ use cepa::node::PeerAddr;
 use cepa::transports::Endpoint;
 use clap::Args;
 
-use super::options::{GateLimits, LocalHints, Parking};
+use super::options::{GateLimits, LocalHints, Parking, Watching};
 use crate::keep::{self, Consoles};
 use crate::values::{AllowArg, Places, Service, listen_addr, placed_addr};
 
@@ -108,4 +108,6 @@ pub(crate) struct Serve {
     pub(crate) identities: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) local_hints: LocalHints,
+    #[command(flatten)]
+    pub(crate) watching: Watching,
 }

@@ -57,10 +57,11 @@ use tokio::time::sleep;
 
 use crate::args;
 use crate::connect::{reset_by_peer, service};
-use crate::connection::{Connected, OnLine, Pausable};
+use crate::connection::{Connected, OnLine};
 use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::keep;
+use crate::pausable::Pausable;
 use crate::reconnect::Reconnect;
 use crate::say::Line;
 use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};

@@ -19,8 +19,12 @@ use cepa::protocols::relay::{Relay, RelayConfig};
 use cepa::protocols::sealed::CarrierConfig;
 use cepa::tls::TlsConfig;
 use cepa::transports::Endpoint;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::args::{self, IdentityFile, Service, Target};
+use crate::control::{Control, OfNode};
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::gate::Gate;
@@ -41,11 +45,18 @@ mod control;
 mod inviter;
 
 use config::Config;
-use control::{Control, Listeners};
+use control::{Controlled, Listeners, Reloaded};
 use inviter::Inviter;
 
 pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
-    let config = Config::read(&args.config)?;
+    let read = || {
+        let mut config = Config::read(&args.config)?;
+        if args.watching.control.is_some() {
+            config.control.clone_from(&args.watching.control);
+        }
+        Ok::<_, Failure>(config)
+    };
+    let config = read()?;
     let (identity, unsaved) = id::load_unsaved(&IdentityFile {
         path: config.identity.clone(),
     })?;
@@ -60,11 +71,23 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     }
     // Before anybody can send a signal that would end us.
     let mut signals = Signals::watch_with_reload();
-    let mut daemon = Daemon::start(config, identity, unsaved).await?;
+    let (ask_to_reload, mut reloads) = mpsc::channel(1);
+    let mut daemon = Daemon::start(config, identity, unsaved, ask_to_reload).await?;
     manager::ready();
-    while signals.next().await != Asked::ToEnd {
+    loop {
+        let answer = tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::ToEnd => break,
+                _ => None,
+            },
+            Some(answer) = reloads.recv() => Some(answer),
+        };
         manager::reloading();
-        daemon.reload(&args.config).await;
+        let reloaded = daemon.reload(&args.config, read()).await;
+        if let Some(answer) = answer {
+            // Whoever has asked may be gone.
+            let _ = answer.send(reloaded);
+        }
         manager::ready();
     }
     if let Some(control) = daemon.control.take() {
@@ -120,7 +143,13 @@ impl Begun {
 }
 
 impl Daemon {
-    async fn start(config: Config, identity: Identity, unsaved: Unsaved) -> Result<Self, Failure> {
+    async fn start(
+        config: Config,
+        identity: Identity,
+        unsaved: Unsaved,
+        reloads: mpsc::Sender<Reloaded>,
+    ) -> Result<Self, Failure> {
+        let since = Instant::now();
         let reachable = id::through(identity.peer_id(), &config.register)?;
         reach::check_relays(identity.peer_id(), &config.register, false)?;
         for at in &reachable {
@@ -194,8 +223,6 @@ impl Daemon {
             );
         }
         if let Some(path) = &daemon.config.control {
-            let relay = daemon.relay.clone();
-            let listeners = daemon.listeners.clone();
             let inviter = Inviter {
                 own: identity.peer_id(),
                 invitations: Invitations::on(daemon.node(), folder::now)
@@ -204,7 +231,18 @@ impl Daemon {
                 strangers: Arc::clone(&daemon.sessions.strangers),
                 busy: Arc::default(),
             };
-            let control = Control::open(path, &daemon.mesh, listeners, relay, inviter).await?;
+            let controlled = Controlled {
+                node: OfNode {
+                    command: "node",
+                    since,
+                    mesh: daemon.mesh.clone(),
+                    relay: daemon.relay.clone(),
+                },
+                listeners: daemon.listeners.clone(),
+                inviter,
+                reloads,
+            };
+            let control = Control::open(path, Arc::new(controlled)).await?;
             daemon.control = Some(control);
         }
         daemon.register().await?;
@@ -357,13 +395,21 @@ impl Daemon {
 
     /// Takes the file over. Who may do what comes first: nothing else that is wrong keeps a permission alive that is gone. The rest
     /// is compared with what runs, and not with the file before, so that what failed is tried again.
-    async fn reload(&mut self, path: &Path) {
-        let config = match Config::read(path) {
+    /// Tells what came of it, in the log and to who has asked.
+    async fn reload(
+        &mut self,
+        path: &Path,
+        config: Result<Config, Failure>,
+    ) -> Result<Value, Failure> {
+        let config = match config {
             Ok(config) => config,
             Err(failure) => {
-                return say(format_args!("{failure}; nothing has changed"));
+                let failure = failure.with("nothing has changed");
+                say(&failure.to_string());
+                return Err(failure);
             }
         };
+        let mut failed: Vec<String> = Vec::new();
         let before = std::mem::replace(&mut self.config, config);
         let now = &self.config;
         self.sessions.set(now);
@@ -381,13 +427,13 @@ impl Daemon {
             }
         }
         if let Err(failure) = self.grow_membranes().await {
-            say(failure);
+            failed.push(failure.to_string());
         }
         let offered: Vec<String> = self.config.services.keys().cloned().collect();
         for name in &offered {
             let before = before.services.get(name);
             if let Err(failure) = self.offer(name, before.map(|offer| offer.service.clone())) {
-                say(format_args!("the service {name}: {failure}"));
+                failed.push(format!("the service {name}: {failure}"));
             }
         }
         let later = self.later();
@@ -396,13 +442,14 @@ impl Daemon {
             if !running.contains(&at)
                 && let Err(failure) = self.listen(&at).await
             {
-                say(failure);
+                failed.push(failure.to_string());
             }
         }
         // Where it is registered already, that is all there is to it.
         if let Err(failure) = self.register().await {
-            say(failure);
+            failed.push(failure.to_string());
         }
+        failed.iter().for_each(say);
         let rest = if later.is_empty() {
             String::new()
         } else {
@@ -412,6 +459,9 @@ impl Daemon {
             )
         };
         say(format_args!("reloaded {}{rest}", path.display()));
+        Ok(
+            json!({ "reloaded": path.display().to_string(), "failed": failed, "restart_for": later }),
+        )
     }
 }
 
