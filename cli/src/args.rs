@@ -34,6 +34,7 @@ mod pipe;
 mod ports;
 mod probe;
 mod relay;
+mod reload;
 mod send;
 mod serve;
 mod services;
@@ -57,8 +58,8 @@ pub(crate) use self::{
     invite::Invite, invite::MINUTES as INVITE_MINUTES, join::Join, mesh::Mesh, mesh::MeshStatus,
     node::NodeRun, options::Color, options::Dialling, options::IdentityFile, options::LogFormat,
     options::Logging, options::Looking, options::Trust, peer::Peer, peer::PeerAdd,
-    peer::PeerVerify, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe, relay::Relay, send::Send,
-    serve::Serve, services::Services, share::Share, status::Status,
+    peer::PeerVerify, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe, relay::Relay,
+    reload::Reload, send::Send, serve::Serve, services::Services, share::Share, status::Status,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
@@ -98,6 +99,8 @@ pub(crate) enum Command {
     Introduce(Introduce),
     /// Show the sessions of a running serve, relay, node or forward
     Status(Status),
+    /// Have a running node read its file again
+    Reload(Reload),
     /// Inspect a running node
     #[command(subcommand)]
     Mesh(Mesh),

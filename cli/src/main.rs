@@ -64,6 +64,7 @@ mod qr;
 mod reach;
 mod reconnect;
 mod relay;
+mod reload;
 mod remote;
 mod remote_place;
 mod remote_served;
@@ -164,6 +165,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Share(args) => share::run(args).await,
             Command::Relay(args) => relay::run(args).await,
             Command::Node(args) => node::run(args).await,
+            Command::Reload(args) => reload::run(args).await,
             Command::Introduce(args) => introduce::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Mesh(args) => mesh::run(args).await,

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
+use common::desk::Desk;
 use common::{PATIENCE, Place, Server, failed, finish, text};
 use serde_json::Value;
 
@@ -390,4 +391,119 @@ fn nonsense_and_idlers_at_the_socket_hold_nobody_up() {
         assert!(start.elapsed() < PATIENCE);
     }
     assert!(server.is_running());
+}
+
+#[test]
+fn a_reload_is_asked_for_and_says_what_came_of_it() {
+    let place = Place::new();
+    let (_, friend_id) = place.identity("friend.pem");
+    place.identity("node.pem");
+    let (file, control) = (place.text("node.toml"), place.text("node.sock"));
+    let write = |rest: &str| {
+        let begin =
+            "identity = \"node.pem\"\ncontrol = \"node.sock\"\nlisten = [\"tcp:127.0.0.1:0\"]\n";
+        std::fs::write(&file, format!("{begin}{rest}")).unwrap();
+    };
+    write("[services.up]\nto = \"echo:\"\n[services.old]\nto = \"echo:\"\n");
+    let mut node = Server::start(&place, &["node", "--config", &file]);
+    status_when(&place, &control, |it| list(it, "services") == ["old", "up"]);
+    let words = ["reload", "--control", &control];
+    assert!(
+        place
+            .succeeds(&words)
+            .ends_with("node.toml\n  nothing has changed\n")
+    );
+    node.wait_for("reloaded ");
+
+    write(&format!(
+        "[services.up]\nto = \"echo:\"\nallow = [\"{friend_id}\"]\n[services.new]\nto = \"echo:\"\n"
+    ));
+    let said = place.succeeds(&words);
+    let lines: Vec<&str> = said.lines().skip(1).collect();
+    assert_eq!(
+        lines,
+        [
+            "  service new: new",
+            "  service up: changed",
+            "  service old: withdrawn"
+        ]
+    );
+    let now = status(&place, &control);
+    assert_eq!(list(&now, "services"), ["new", "up"]);
+
+    write("sessions_a_peer = 7\n");
+    let said = place.succeeds(&words);
+    assert!(
+        said.contains("restart the node to apply: sessions_a_peer"),
+        "{said}"
+    );
+
+    // Nothing of a wrong file is taken over.
+    write("[services.up]\nto = 7\n");
+    let line = place.fails(&words, 2);
+    assert!(
+        line.contains("node.toml:5: ") && line.ends_with("nothing has changed"),
+        "{line}"
+    );
+    assert_eq!(
+        list(&status(&place, &control), "services"),
+        [] as [Value; 0]
+    );
+
+    // Of one that is right, what can be done is.
+    let blocker = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = blocker.local_addr().unwrap();
+    let begin = "identity = \"node.pem\"\ncontrol = \"node.sock\"\n";
+    let config = format!(
+        "{begin}listen = [\"tcp:127.0.0.1:0\", \"tcp:{taken}\"]\n[services.up]\nto = \"echo:\"\n"
+    );
+    std::fs::write(&file, config).unwrap();
+    let output = place.run(&words);
+    assert_eq!(output.status.code(), Some(1));
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(out.contains("  service up: new\n"), "{out}");
+    assert!(
+        err.starts_with("cepa: ") && err.contains("the rest was taken over"),
+        "{err}"
+    );
+    assert_eq!(list(&status(&place, &control), "services"), ["up"]);
+    drop(blocker);
+
+    node.signal("TERM");
+    assert_eq!(node.finish().0, Some(0));
+    place.fails(&words, 5);
+}
+
+#[test]
+fn what_has_no_file_says_that_it_has_nothing_to_reload() {
+    let place = Place::new();
+    let control = place.text("serve.sock");
+    let mut server = place.serve(&["tcp:127.0.0.1:0", "--allow", "any", "--control", &control]);
+    let line = place.fails(&["reload", "--control", &control], 7);
+    assert!(line.contains("start it anew"), "{line}");
+    assert!(server.is_running());
+}
+
+/// On a terminal what is watched stands in one place, and fits.
+#[test]
+fn on_a_terminal_who_watches_sees_one_screen() {
+    let place = Place::new();
+    let control = place.text("serve.sock");
+    let services: Vec<String> = (0..40).map(|n| format!("service-{n}=echo:")).collect();
+    let mut words = vec!["tcp:127.0.0.1:0", "--allow", "any", "--control", &control];
+    for service in &services {
+        words.extend(["--service", service]);
+    }
+    let _server = place.serve(&words);
+    let words = ["status", "--watch", "--control", &control];
+    let mut desk = Desk::sit_down(&place, &words, (8, 80));
+    // Twice, so that it was drawn again.
+    for _ in 0..2 {
+        desk.until("\x1b[Hcommand     cepa serve");
+        desk.until("more line");
+        desk.until("\x1b[J");
+    }
+    desk.type_in("\x03");
+    let (code, rest) = desk.leave();
+    assert_eq!(code, Some(0), "{rest}");
 }

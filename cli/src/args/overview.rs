@@ -13,7 +13,10 @@ const GROUPS: &[(&str, &[&str])] = &[
             "connect", "console", "exec", "forward", "cp", "send", "pipe",
         ],
     ),
-    ("Offer", &["share", "serve", "node", "relay", "introduce"]),
+    (
+        "Offer",
+        &["share", "serve", "node", "reload", "relay", "introduce"],
+    ),
     (
         "Peers and keys",
         &["id", "peer", "invite", "join", "config"],

@@ -40,6 +40,7 @@ use crate::signal::{Asked, Signals};
 use crate::stack::warn_of_dead_hints;
 use crate::{folder, id, send};
 
+mod changes;
 mod config;
 mod control;
 mod inviter;
@@ -412,6 +413,7 @@ impl Daemon {
         let mut failed: Vec<String> = Vec::new();
         let before = std::mem::replace(&mut self.config, config);
         let now = &self.config;
+        let changed = changes::between(&before, now);
         self.sessions.set(now);
         if let Some(relay) = &self.relay {
             let access = now.relay.as_ref().map(|relay| relay.access.clone());
@@ -460,7 +462,7 @@ impl Daemon {
         };
         say(format_args!("reloaded {}{rest}", path.display()));
         Ok(
-            json!({ "reloaded": path.display().to_string(), "failed": failed, "restart_for": later }),
+            json!({ "reloaded": path.display().to_string(), "changed": changed, "failed": failed, "restart_for": later }),
         )
     }
 }
