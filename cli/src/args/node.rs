@@ -8,12 +8,12 @@ use super::options::Watching;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The file is TOML. Relative paths start at the file's folder. SIGHUP reloads it:
-services, permissions, new listeners and new relays take effect, and sessions go
-on. docs/MESH.md describes every key.
+The file is TOML. Relative paths start at the file's folder. SIGHUP or `cepa
+reload` reloads it: services, permissions, new listeners and new relays take
+effect, and sessions go on. docs/MESH.md describes every key.
 
   identity = \"node.pem\"                     # default: this user's identity
-  control = \"node.sock\"                     # for `cepa mesh status`
+  control = \"node.sock\"                     # for `cepa status`
   state = \"node.state\"                      # see below
   listen = [\"tcp:0.0.0.0:7000\"]
   gate = \"per-host=32\"                      # like `cepa serve --gate`
