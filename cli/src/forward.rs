@@ -37,7 +37,6 @@ use tokio::time::{Instant, timeout};
 
 use crate::args::{self, DialTarget, Dynamic};
 use crate::connection::Connected;
-use crate::control::Control;
 use crate::destination::Destination;
 use crate::exit::{self, Code, Failure, say};
 use crate::id;
@@ -56,6 +55,7 @@ use crate::splice_end::{Closing, Ended, verdict};
 use crate::stack;
 use crate::standing::{Current, OfSessions, Sessions, bind, next, place_in};
 use crate::status_line::StatusLine;
+use crate::watched::Watched;
 
 /// Pause after a failed accept; what it lacks may come back.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -135,7 +135,8 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
         return Err(failure.about(connection.session.peer().id()));
     }
     let (set, standing) = watch::channel(Some(Arc::clone(&connection)));
-    let control = Control::open_at(args.watching.control.as_deref(), || {
+    let watching = &args.watching;
+    let watched = Watched::open(watching.control.as_deref(), watching.metrics(), || {
         let at = listeners.iter().map(|(it, _)| it.endpoint().to_string());
         Arc::new(OfSessions {
             command: "forward",
@@ -145,8 +146,8 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
             sessions: sessions.clone(),
         })
     });
-    let control = match control.await {
-        Ok(control) => control,
+    let watched = match watched.await {
+        Ok(watched) => watched,
         Err(failure) => {
             connection.close().await;
             return Err(failure);
@@ -239,9 +240,7 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
         set.send_replace(Some(Arc::clone(&connection)));
     };
     drop(status);
-    if let Some(control) = control {
-        control.close().await;
-    }
+    watched.close().await;
     tasks.shutdown().await;
     remotes.shutdown().await;
     connection.close().await;

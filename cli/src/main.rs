@@ -46,6 +46,7 @@ mod log;
 mod man;
 mod manager;
 mod mesh;
+mod metrics;
 mod names;
 mod node;
 mod numbers;
@@ -97,6 +98,7 @@ mod trace;
 mod trust;
 mod upstream;
 mod values;
+mod watched;
 mod words;
 
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ use cepa::transports::Endpoint;
 use tokio::time::Instant;
 
 use crate::args;
-use crate::control::{Control, OfNode};
+use crate::control::OfNode;
 use crate::events::Report;
 use crate::exit::{Code, Failure, say};
 use crate::manager;
@@ -17,6 +17,7 @@ use crate::reach::{self, Mesh};
 use crate::say::Line;
 use crate::signal::Signals;
 use crate::stack::{carries_session, for_others, only_to_listen, warn_of_dead_hints};
+use crate::watched::Watched;
 use crate::{id, trust};
 
 pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
@@ -62,7 +63,8 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         listening.push(node.listen(endpoint).await?);
     }
     unsaved.save(&identity)?;
-    let control = Control::open_at(args.watching.control.as_deref(), || {
+    let watching = &args.watching;
+    let watched = Watched::open(watching.control.as_deref(), watching.metrics(), || {
         Arc::new(OfNode {
             command: "relay",
             since,
@@ -70,7 +72,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
             relay: Some(relay),
         })
     });
-    let control = control.await?;
+    let watched = watched.await?;
     for at in listening {
         say_relaying(&at, identity.peer_id(), &args.public);
     }
@@ -84,9 +86,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
-    if let Some(control) = control {
-        control.close().await;
-    }
+    watched.close().await;
     reach::leave(node, &mut signals, false).await;
     result
 }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::args;
 use crate::columns::count;
-use crate::control::{Control, OfNode};
+use crate::control::OfNode;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::keep::Keep;
@@ -29,6 +29,7 @@ use crate::service::Services;
 use crate::service_check;
 use crate::signal::Signals;
 use crate::stack::{carries_session, warn_of_dead_hints};
+use crate::watched::Watched;
 use crate::{folder, id, inviting, trust};
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
@@ -115,7 +116,8 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         bound.push(reach::bind(node, endpoint, alone).await?);
     }
     unsaved.save(&identity)?;
-    let control = Control::open_at(args.watching.control.as_deref(), || {
+    let watching = &args.watching;
+    let watched = Watched::open(watching.control.as_deref(), watching.metrics(), || {
         Arc::new(OfNode {
             command: "serve",
             since,
@@ -123,7 +125,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             relay: None,
         })
     });
-    let control = control.await?;
+    let watched = watched.await?;
     let joining = match &args.invite {
         Some(name) => Some(invite(&args, name, &mesh, &bound, &identity)?),
         None => None,
@@ -187,9 +189,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
-    if let Some(control) = control {
-        control.close().await;
-    }
+    watched.close().await;
     reach::leave(node, &mut signals, report.alone).await;
     services.end().await;
     result

@@ -73,6 +73,7 @@ impl Daemon for OfSessions {
             sessions: self.sessions.seen(),
             relay: None,
             carrier: None,
+            shares: Vec::new(),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::session::Session;
 
 use super::Node;
 use super::live::Path;
-use super::shares::Resource;
+use super::shares::{Resource, ShareLimits};
 
 impl Node {
     /// The peers with whom there are sessions, how each came to be, and its mux's counters.
@@ -34,7 +34,13 @@ impl Node {
         self.core.shares.held(resource, peer)
     }
 
-    /// Bytes of memory that all peers make this node hold, as [`ShareLimits::receive_memory`](super::ShareLimits::receive_memory)
+    /// The limits of what peers make this node hold.
+    #[must_use]
+    pub fn share_limits(&self) -> ShareLimits {
+        self.core.config.shares
+    }
+
+    /// Bytes of memory that all peers make this node hold, as [`ShareLimits::receive_memory`]
     /// counts them.
     #[must_use]
     pub fn receive_memory(&self) -> usize {

@@ -14,6 +14,7 @@ effect, and sessions go on. docs/MESH.md describes every key.
 
   identity = \"node.pem\"                     # default: this user's identity
   control = \"node.sock\"                     # for `cepa status`
+  metrics = \"9100\"                         # like --metrics
   state = \"node.state\"                      # see below
   listen = [\"tcp:0.0.0.0:7000\"]
   gate = \"per-host=32\"                      # like `cepa serve --gate`

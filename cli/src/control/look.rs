@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cepa::identity::PeerId;
 use cepa::mux::StreamInfo;
-use cepa::node::Node;
+use cepa::node::{Node, Resource};
 use cepa::onion::LayerInfo;
 use cepa::protocols::relay::{Relay, RelayStats};
 use cepa::protocols::sealed::CarrierStats;
@@ -39,6 +39,38 @@ pub(crate) struct Look {
     pub(crate) sessions: Vec<Seen>,
     pub(crate) relay: Option<RelayStats>,
     pub(crate) carrier: Option<CarrierStats>,
+    /// None where nobody can come in.
+    pub(crate) shares: Vec<Held>,
+}
+
+/// How much of a resource all peers hold together.
+pub(crate) struct Held {
+    pub(crate) resource: &'static str,
+    pub(crate) used: usize,
+    pub(crate) limit: usize,
+}
+
+fn shares(node: &Node) -> Vec<Held> {
+    let limits = node.share_limits();
+    let mut all: Vec<Held> = [
+        ("sessions", Resource::Sessions, limits.sessions),
+        ("substreams", Resource::Substreams, limits.substreams),
+        ("commands", Resource::Children, limits.children),
+        ("descriptors", Resource::Descriptors, limits.descriptors),
+        ("consoles", Resource::Consoles, limits.consoles),
+    ]
+    .map(|(resource, which, limits)| Held {
+        resource,
+        used: node.held(which, None),
+        limit: limits.all,
+    })
+    .into();
+    all.push(Held {
+        resource: "memory",
+        used: node.receive_memory(),
+        limit: limits.receive_memory,
+    });
+    all
 }
 
 /// One session.
@@ -70,6 +102,7 @@ impl Look {
             sessions: seen_at(node).collect(),
             relay: relay.map(Relay::stats),
             carrier: mesh.sealed.carrier_stats(),
+            shares: shares(node),
         }
     }
 }
@@ -156,6 +189,11 @@ pub(super) fn document(look: Look, rates: &mut Rates, form: Form) -> Value {
         fields.insert("pid".into(), std::process::id().into());
         fields.insert("age_s".into(), seconds(look.since.elapsed()));
         fields.insert("session_count".into(), all.into());
+        let shares = look.shares.iter().map(|it| {
+            let value = json!({ "used": it.used, "limit": it.limit });
+            (it.resource.to_owned(), value)
+        });
+        fields.insert("shares".into(), Value::Object(shares.collect()));
     }
     whole
 }

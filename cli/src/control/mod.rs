@@ -41,7 +41,7 @@ use crate::log::{OURS, say_once_a_minute};
 use crate::reach::Mesh;
 
 pub(crate) use ask::Asked;
-pub(crate) use look::{Look, Seen, seen_at};
+pub(crate) use look::{Held, Look, Seen, seen_at};
 
 use look::{Form, count, document};
 use rates::Rates;
@@ -146,17 +146,6 @@ impl Control {
             }
         });
         Ok(Self { serving })
-    }
-
-    /// The same, where there is to be one.
-    pub(crate) async fn open_at(
-        path: Option<&Path>,
-        daemon: impl FnOnce() -> Arc<dyn Daemon>,
-    ) -> Result<Option<Self>, Failure> {
-        match path {
-            Some(path) => Self::open(path, daemon()).await.map(Some),
-            None => Ok(None),
-        }
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::args::{self, IdentityFile, Service, Target};
-use crate::control::{Control, OfNode};
+use crate::control::OfNode;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::gate::Gate;
@@ -38,6 +38,7 @@ use crate::service::Services;
 use crate::service_check;
 use crate::signal::{Asked, Signals};
 use crate::stack::warn_of_dead_hints;
+use crate::watched::Watched;
 use crate::{folder, id, send};
 
 mod changes;
@@ -54,6 +55,9 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
         let mut config = Config::read(&args.config)?;
         if args.watching.control.is_some() {
             config.control.clone_from(&args.watching.control);
+        }
+        if let Some(at) = args.watching.metrics() {
+            config.metrics = Some(at.to_vec());
         }
         Ok::<_, Failure>(config)
     };
@@ -91,9 +95,7 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
         }
         manager::ready();
     }
-    if let Some(control) = daemon.control.take() {
-        control.close().await;
-    }
+    std::mem::take(&mut daemon.watched).close().await;
     reach::leave(daemon.node(), &mut signals, false).await;
     daemon.services.end().await;
     Ok(())
@@ -108,7 +110,7 @@ struct Daemon {
     /// Who may have a session: what the last file says.
     sessions: Sessions,
     relay: Option<Relay>,
-    control: Option<Control>,
+    watched: Watched,
     listeners: Listeners,
     membranes: BTreeMap<String, Membrane>,
     /// The relays that it is to be registered at, since its start.
@@ -120,6 +122,7 @@ struct Daemon {
 struct Begun {
     identity: Option<PathBuf>,
     control: Option<PathBuf>,
+    metrics: Option<Vec<Endpoint>>,
     state: Option<PathBuf>,
     relay: Option<config::Limits>,
     gate: Gate,
@@ -133,6 +136,7 @@ impl Begun {
         Self {
             identity: config.identity.clone(),
             control: config.control.clone(),
+            metrics: config.metrics.clone(),
             state: config.state.clone(),
             relay: config.relay.as_ref().map(|relay| relay.limits),
             gate: config.gate.clone(),
@@ -199,7 +203,7 @@ impl Daemon {
             remote,
             sessions,
             relay,
-            control: None,
+            watched: Watched::default(),
             listeners: Listeners::default(),
             membranes: BTreeMap::new(),
         };
@@ -223,7 +227,8 @@ impl Daemon {
                 "nobody is allowed yet; add `allow` to a service in the configuration file. Refused peers are shown here",
             );
         }
-        if let Some(path) = &daemon.config.control {
+        let (control, metrics) = (&daemon.config.control, &daemon.config.metrics);
+        if control.is_some() || metrics.is_some() {
             let inviter = Inviter {
                 own: identity.peer_id(),
                 invitations: Invitations::on(daemon.node(), folder::now)
@@ -243,8 +248,10 @@ impl Daemon {
                 inviter,
                 reloads,
             };
-            let control = Control::open(path, Arc::new(controlled)).await?;
-            daemon.control = Some(control);
+            let watched = Watched::open(control.as_deref(), metrics.as_deref(), || {
+                Arc::new(controlled)
+            });
+            daemon.watched = watched.await?;
         }
         daemon.register().await?;
         Ok(daemon)
@@ -265,6 +272,7 @@ impl Daemon {
         let parts = [
             ("identity", begun.identity != now.identity),
             ("control", begun.control != now.control),
+            ("metrics", begun.metrics != now.metrics),
             ("state", begun.state != now.state),
             ("relay", begun.relay != now.relay),
             ("gate", begun.gate != now.gate),
