@@ -37,7 +37,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `addr.rs` | `cepa://PEERID@HINT;HINT/SERVICE` |
+//! | `addr.rs` | `cepa://PEERID@HINT,HINT/SERVICE` |
 //! | `access.rs` | who may open what: the one decision |
 //! | `shares.rs` | how much one peer may hold |
 //! | `admit.rs` | who a peer is to this node, and whether there is room for its session |

@@ -31,7 +31,7 @@ Example:
 where PEERID is the host's peer id and ID this machine's.")]
 pub(crate) struct Forward {
     /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
-    /// listens, its own address (cepa://PEERID@HINT;HINT), or a ticket or short code
+    /// listens, its own address (cepa://PEERID@HINT,HINT), or a ticket or short code
     /// (`cepa share`)
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,
