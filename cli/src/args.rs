@@ -257,6 +257,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
             Command::Forward(args) => named::forward(args, matches),
             Command::Ping(args) => named::looking(&mut args.looking, matches),
             Command::Services(args) => named::looking(&mut args.looking, matches),
+            Command::Status(args) => named::looking(&mut args.looking, matches),
             Command::Cp(args) => named::cp(args),
             _ => Ok(()),
         };

@@ -92,6 +92,7 @@ mod stack;
 mod standing;
 mod status;
 mod status_line;
+mod status_served;
 mod stderr;
 mod toml_file;
 mod trace;

@@ -17,6 +17,7 @@ use crate::reach::{self, Mesh};
 use crate::say::Line;
 use crate::signal::Signals;
 use crate::stack::{carries_session, for_others, only_to_listen, warn_of_dead_hints};
+use crate::status_served;
 use crate::watched::Watched;
 use crate::{id, trust};
 
@@ -44,6 +45,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     let mesh = Mesh::new(config)?;
     let node = &mesh.node;
     let relay = Relay::on(node, relay).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+    status_served::on(node, "relay", trust::access(&args.allow_status)?)?;
     if args.carry {
         mesh.sealed.carry(Some(CarrierConfig::new(access)));
     }

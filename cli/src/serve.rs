@@ -29,6 +29,7 @@ use crate::service::Services;
 use crate::service_check;
 use crate::signal::Signals;
 use crate::stack::{carries_session, warn_of_dead_hints};
+use crate::status_served;
 use crate::watched::Watched;
 use crate::{folder, id, inviting, trust};
 
@@ -86,6 +87,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     let node = &mesh.node;
     let services = Services::on(node, inner, mesh.forwarder.clone(), consoles)?;
     let remote = remote_served::on(node)?;
+    status_served::on(node, "serve", trust::access(&args.allow_status)?)?;
     let places = args.allow_remote.iter().cloned();
     remote.allow(places.map(|it| (it, access.clone())).collect());
     let introducers = trust::access(&args.introducers)?;

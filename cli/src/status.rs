@@ -1,19 +1,23 @@
-//! `cepa status`: asks a long-running command at its control socket what it does, and shows it.
+//! `cepa status`: asks a long-running command what it does, at its control socket or over a session, and shows it.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::time::Duration;
 
+use cepa::session::Session;
 use cepa::transports::text::clean;
 use rustix::termios::tcgetwinsize;
 use serde_json::{Value, json};
 
 use crate::args::Status;
 use crate::columns::{beside, count, size};
+use crate::connection::Connected;
 use crate::control::Asked;
 use crate::exit::{self, Code, Failure};
 use crate::keep::in_words;
 use crate::signal::Signals;
+use crate::{id, status_served};
 
 /// How often it is shown anew.
 const PACE: Duration = Duration::from_secs(1);
@@ -29,41 +33,68 @@ const SERVICE: usize = 18;
 
 pub(crate) async fn run(args: Status) -> Result<(), Failure> {
     let mut signals = Signals::watch();
-    tokio::select! {
-        shown = show(&args) => shown,
-        () = signals.asked_to_end() => Ok(()),
+    if let Some(path) = &args.control {
+        return tokio::select! {
+            shown = of_command(path, &args) => shown,
+            () = signals.asked_to_end() => Ok(()),
+        };
     }
+    // One of the two is there.
+    let Some(address) = &args.address else {
+        return Ok(());
+    };
+    let identity = id::load(&args.looking.identity)?;
+    let connection = tokio::select! {
+        made = Connected::to_look(address, &args.looking, &identity) => made?,
+        () = signals.asked_to_end() => return Ok(()),
+    };
+    let shown = tokio::select! {
+        shown = of_peer(&connection.session, &args) => shown,
+        () = signals.asked_to_end() => Ok(()),
+    };
+    connection.close().await;
+    shown
 }
 
-async fn show(args: &Status) -> Result<(), Failure> {
+/// Of a command of this machine.
+async fn of_command(path: &Path, args: &Status) -> Result<(), Failure> {
     let wanted = if args.watch {
         json!({ "every_ms": u64::try_from(PACE.as_millis()).unwrap_or(u64::MAX) })
     } else {
         json!({})
     };
-    let mut asked = Asked::at(&args.control, &json!({ "status": wanted })).await?;
+    let mut asked = Asked::at(path, &json!({ "status": wanted })).await?;
     if !args.watch {
-        let status = asked.only().await?;
-        return if args.json {
-            exit::print_json(&format!("{status}\n"))
-        } else {
-            exit::print(&table(&status))
-        };
+        return show(&asked.only().await?, args).map(drop);
     }
     while let Some(status) = asked.next(PACE).await? {
-        let is_read = if args.json {
-            exit::print_on(&format!("{status}\n"))?
-        } else if io::stdout().is_terminal() {
-            exit::print_screen(&screen(&table(&status)))?
-        } else {
-            exit::print_on(&format!("{}\n", table(&status)))?
-        };
-        if !is_read {
+        if !show(&status, args)? {
             return Ok(());
         }
     }
-    let why = format!("{}: the command has ended", args.control.display());
+    let why = format!("{}: the command has ended", path.display());
     Err(Failure::new(Code::Lost, why))
+}
+
+/// What a peer sees.
+async fn of_peer(session: &Session, args: &Status) -> Result<(), Failure> {
+    loop {
+        let status = status_served::ask(session).await?;
+        if !show(&status, args)? || !args.watch {
+            return Ok(());
+        }
+        tokio::time::sleep(PACE).await;
+    }
+}
+
+/// Whether somebody still reads it.
+fn show(status: &Value, args: &Status) -> Result<bool, Failure> {
+    match (args.json, args.watch) {
+        (true, _) => exit::print_on(&format!("{status}\n")),
+        (false, true) if io::stdout().is_terminal() => exit::print_screen(&screen(&table(status))),
+        (false, true) => exit::print_on(&format!("{}\n", table(status))),
+        (false, false) => exit::print_on(&table(status)),
+    }
 }
 
 /// What fits on the terminal.
@@ -122,10 +153,13 @@ fn table(status: &Value) -> String {
     let line = |out: &mut String, head: &str, text: &str| {
         let _ = writeln!(out, "{}", beside(&format!("{head:10}  "), text));
     };
+    let process = match status["pid"].as_u64() {
+        Some(pid) => format!(", process {pid}"),
+        None => String::new(),
+    };
     let command = format!(
-        "cepa {}, process {}, up {}",
+        "cepa {}{process}, up {}",
         word(&status["command"]),
-        status["pid"].as_u64().unwrap_or_default(),
         time(&status["age_s"]),
     );
     line(&mut out, "command", &command);

@@ -507,3 +507,130 @@ fn on_a_terminal_who_watches_sees_one_screen() {
     let (code, rest) = desk.leave();
     assert_eq!(code, Some(0), "{rest}");
 }
+
+/// A peer that is allowed by name sees its own session, as it looks from the other end, and nothing of anybody else; whom the owner
+/// names sees all.
+#[test]
+fn a_peer_is_shown_its_own_session_and_all_if_its_owner_says_so() {
+    let place = Place::new();
+    let (ann, ann_id) = place.identity("ann.pem");
+    let (bob, bob_id) = place.identity("bob.pem");
+    place.succeeds(&["peer", "add", "secret-name", &ann_id]);
+    let words = ["tcp:127.0.0.1:0", "--allow", &ann_id, "--allow", &bob_id];
+    let more = ["--service", "up=echo:", "--allow-status", &bob_id];
+    let server = place.serve(&[&words[..], &more].concat());
+    let (address, id) = (server.address(), server.id());
+    let as_peer = |identity: &str, first: &[&str]| -> Vec<String> {
+        let rest = ["--expect", &id, "--identity", identity];
+        let all = first.iter().chain(&rest);
+        all.map(|word| (*word).to_owned()).collect()
+    };
+    let words = as_peer(&bob, &[&address, "up"]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let child = held(&place, &words, b"of bob");
+
+    let ask = |identity: &str, more: &[&str]| -> String {
+        let words = as_peer(identity, &[&["status", &address], more].concat());
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        place.succeeds(&words)
+    };
+    let seen: Value = serde_json::from_str(&ask(&ann, &["--json"])).unwrap();
+    let [own] = list(&seen, "sessions") else {
+        panic!("{seen:#}")
+    };
+    assert_eq!(
+        (&own["peer"], &own["direction"]),
+        (&ann_id.into(), &"in".into())
+    );
+    assert_eq!(
+        own["name"],
+        Value::Null,
+        "what it is called here is not told"
+    );
+    assert_eq!(list(own, "streams")[0]["service"], "cepa.status");
+    assert_eq!(
+        (&seen["peer"], &seen["command"]),
+        (&id.clone().into(), &"serve".into())
+    );
+    for hidden in ["pid", "listening", "services", "metrics", "shares", "relay"] {
+        assert!(seen.get(hidden).is_none(), "{hidden}: {seen:#}");
+    }
+    let text = seen.to_string();
+    assert!(
+        !text.contains(&bob_id) && !text.contains("secret-name"),
+        "{seen:#}"
+    );
+
+    let seen: Value = serde_json::from_str(&ask(&bob, &["--json"])).unwrap();
+    let peers: Vec<_> = list(&seen, "sessions")
+        .iter()
+        .map(|it| &it["peer"])
+        .collect();
+    assert!(
+        peers.len() >= 2 && peers.iter().all(|it| **it == bob_id),
+        "{seen:#}"
+    );
+    let table = ask(&bob, &[]);
+    assert!(table.starts_with("command     cepa serve, up "), "{table}");
+    assert!(
+        table.lines().all(|line| line.chars().count() <= 80),
+        "{table}"
+    );
+    ended(child);
+}
+
+#[test]
+fn who_is_not_allowed_by_name_is_shown_nothing() {
+    let place = Place::new();
+    let mut server = place.serve(&["tcp:127.0.0.1:0", "--allow", "any", "--service", "up=echo:"]);
+    let words = ["status", &server.address(), "--expect", &server.id()];
+    let line = place.fails_quietly(&words, 7);
+    assert!(line.contains("does not show you its status"), "{line}");
+    server.wait_for("cepa.status");
+    // Neither an address nor a socket, and both.
+    place.fails(&["status"], 2);
+    place.fails(&["status", "tcp:127.0.0.1:1", "--control", "x"], 2);
+}
+
+/// Through a relay, and what the node's file says is followed.
+#[test]
+fn a_node_says_in_its_file_who_sees_all() {
+    let place = Place::new();
+    let (_, friend) = place.identity("friend.pem");
+    let (_, other) = place.identity("other.pem");
+    place.identity("node.pem");
+    let (file, control) = (place.text("node.toml"), place.text("node.sock"));
+    let write = |rest: &str| {
+        let text = format!(
+            "identity = \"node.pem\"\ncontrol = \"node.sock\"\nlisten = [\"tcp:127.0.0.1:0\"]\n{rest}\
+             [services.up]\nto = \"echo:\"\nallow = [\"{friend}\", \"{other}\"]\n"
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    write("");
+    let node = Server::start(&place, &["node", "--config", &file]);
+    let (address, id) = (node.address(), node.id());
+    let (friend_file, other_file) = (place.text("friend.pem"), place.text("other.pem"));
+    let words = [&address, "up", "--expect", &id, "--identity", &other_file];
+    let child = held(&place, &words, b"of another");
+    let sees = || {
+        let words = [
+            "status",
+            &address,
+            "--json",
+            "--expect",
+            &id,
+            "--identity",
+            &friend_file,
+        ];
+        let seen: Value = serde_json::from_str(&place.succeeds(&words)).unwrap();
+        list(&seen, "sessions").iter().any(|it| it["peer"] == other)
+    };
+    status_when(&place, &control, |it| it["session_count"] == 1);
+    assert!(!sees());
+    write(&format!("allow_status = [\"{friend}\"]\n"));
+    let said = place.succeeds(&["reload", "--control", &control]);
+    assert!(said.contains("who sees all sessions: changed"), "{said}");
+    assert!(sees());
+    ended(child);
+}

@@ -24,6 +24,7 @@ effect, and sessions go on. docs/MESH.md describes every key.
   park = \"10min\"                          # like --park
   keep_consoles = \"1d\"                     # like --keep-consoles
   register = [\"cepa://RELAYID@tcp:HOST:7711\"]
+  allow_status = [\"@NAME\"]                 # like --allow-status
   [services.up]
   to = \"exec:sha256sum\"                     # like `cepa serve --service`
   allow = [\"PEERID\", \"@NAME\"]               # default: nobody

@@ -27,6 +27,9 @@ pub(crate) struct Relay {
     /// Who may use the relay: a peer id, @NAME of a known peer, `known` for all known peers, or `any` (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<AllowArg>,
+    /// Who sees all sessions with `cepa status`; a peer that is allowed by name sees its own (repeatable)
+    #[arg(long = "allow-status", value_name = "PEERID|@NAME|known")]
+    pub(crate) allow_status: Vec<AllowArg>,
     /// Also register at this relay, so that peers reach this one through it (repeatable)
     #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
     pub(crate) register: Vec<PeerAddr>,

@@ -65,6 +65,9 @@ pub(crate) struct Serve {
     /// chosen (repeatable)
     #[arg(long = "allow-remote", value_name = "[IP:]PORT[,…]")]
     pub(crate) allow_remote: Vec<Places>,
+    /// Who sees all sessions with `cepa status`; a peer that is allowed by name sees its own (repeatable)
+    #[arg(long = "allow-status", value_name = "PEERID|@NAME|known")]
+    pub(crate) allow_status: Vec<AllowArg>,
     /// Print an invitation, for `cepa join` on another machine. Who joins is remembered under this name
     /// and may open the services from then on
     #[arg(long, value_name = "NAME")]

@@ -19,11 +19,29 @@ use crate::reach::Mesh;
 
 use super::rates::{Both, Counting, Rates};
 
-/// Sessions of one document. A session takes about 1 KiB, so this is some MiB.
-const MOST_SESSIONS: usize = 4000;
-/// Substreams of one session in a document, and of all together.
-const MOST_STREAMS: usize = 1000;
-const MOST_STREAMS_OF_ALL: usize = 8000;
+/// The most that a document has of each.
+#[derive(Clone, Copy)]
+pub(super) struct Most {
+    /// One takes about 1 KiB.
+    sessions: usize,
+    /// Of one session, and of all together; one takes about 350 bytes.
+    streams: usize,
+    streams_of_all: usize,
+}
+
+/// For the owner: some MiB.
+pub(super) const FOR_OWNER: Most = Most {
+    sessions: 4000,
+    streams: 1000,
+    streams_of_all: 8000,
+};
+
+/// For a peer: about 600 KiB where it sees all sessions, 50 where it sees its own.
+pub(super) const FOR_PEER: Most = Most {
+    sessions: 256,
+    streams: 128,
+    streams_of_all: 1000,
+};
 
 /// What there is at a command.
 pub(crate) struct Look {
@@ -128,12 +146,12 @@ pub(super) enum Form {
 }
 
 /// Only counts, for the rates of the next look.
-pub(super) fn count(look: &Look, rates: &mut Rates) {
-    let (mut counting, mut room) = (rates.begin(), MOST_STREAMS_OF_ALL);
-    for seen in look.sessions.iter().take(MOST_SESSIONS) {
+pub(super) fn count(look: &Look, rates: &mut Rates, most: Most) {
+    let (mut counting, mut room) = (rates.begin(), most.streams_of_all);
+    for seen in look.sessions.iter().take(most.sessions) {
         let session = &seen.session;
         counting.session(session);
-        let streams = session.streams(MOST_STREAMS.min(room));
+        let streams = session.streams(most.streams.min(room));
         room = room.saturating_sub(streams.len());
         for stream in streams {
             let stats = stream.stats;
@@ -143,15 +161,15 @@ pub(super) fn count(look: &Look, rates: &mut Rates) {
     counting.end();
 }
 
-pub(super) fn document(look: Look, rates: &mut Rates, form: Form) -> Value {
+pub(super) fn document(look: Look, rates: &mut Rates, form: Form, most: Most) -> Value {
     let all = look.sessions.len();
     let mut counting = rates.begin();
-    let mut room = MOST_STREAMS_OF_ALL;
-    let sessions = look.sessions.iter().take(MOST_SESSIONS);
+    let mut room = most.streams_of_all;
+    let sessions = look.sessions.iter().take(most.sessions);
     let sessions: Vec<Value> = sessions
         .map(|seen| match form {
             Form::First => first(seen),
-            Form::Whole => session(seen, &mut counting, &mut room),
+            Form::Whole => session(seen, &mut counting, &mut room, most),
         })
         .collect();
     counting.end();
@@ -198,6 +216,27 @@ pub(super) fn document(look: Look, rates: &mut Rates, form: Form) -> Value {
     whole
 }
 
+/// The same for a peer: without what is only this machine's business.
+pub(super) fn document_for_peer(look: Look, rates: &mut Rates) -> Value {
+    let mut value = document(look, rates, Form::Whole, FOR_PEER);
+    if let Some(fields) = value.as_object_mut() {
+        let shown = [
+            "version",
+            "command",
+            "age_s",
+            "peer",
+            "sessions",
+            "session_count",
+        ];
+        fields.retain(|name, _| shown.contains(&name.as_str()));
+    }
+    let sessions = value["sessions"].as_array_mut().into_iter().flatten();
+    for session in sessions {
+        session["name"] = Value::Null;
+    }
+    value
+}
+
 fn ids(all: &[PeerId]) -> Vec<String> {
     all.iter().map(PeerId::to_string).collect()
 }
@@ -235,11 +274,11 @@ fn put_rate(fields: &mut Map<String, Value>, rate: Option<Both<f64>>) {
     fields.insert("rate_out".into(), rate.map(|it| it.outward).into());
 }
 
-fn session(seen: &Seen, counting: &mut Counting<'_>, room: &mut usize) -> Value {
+fn session(seen: &Seen, counting: &mut Counting<'_>, room: &mut usize, most: Most) -> Value {
     let it = &seen.session;
     let (stats, meter) = (it.mux_stats(), it.meter());
     let path = it.path();
-    let streams = it.streams(MOST_STREAMS.min(*room));
+    let streams = it.streams(most.streams.min(*room));
     *room = room.saturating_sub(streams.len());
     let streams: Vec<Value> = streams
         .into_iter()

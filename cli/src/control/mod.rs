@@ -43,7 +43,7 @@ use crate::reach::Mesh;
 pub(crate) use ask::Asked;
 pub(crate) use look::{Held, Look, Seen, seen_at};
 
-use look::{Form, count, document};
+use look::{FOR_OWNER, FOR_PEER, Form, count, document, document_for_peer};
 use rates::Rates;
 
 /// Time for a reader to take an answer.
@@ -188,7 +188,7 @@ async fn answer(daemon: &dyn Daemon, asked: Option<Value>, mut stream: BufReader
         };
     }
     let Some(asked) = asked else {
-        let status = document(daemon.look(), &mut Rates::default(), Form::First);
+        let status = document(daemon.look(), &mut Rates::default(), Form::First, FOR_OWNER);
         write(&mut stream, &status, true).await;
         return;
     };
@@ -199,14 +199,14 @@ async fn answer(daemon: &dyn Daemon, asked: Option<Value>, mut stream: BufReader
     let mut rates = Rates::default();
     let look = daemon.look();
     let passes = !look.sessions.is_empty();
-    count(&look, &mut rates);
+    count(&look, &mut rates, FOR_OWNER);
     drop(look);
     if passes {
         tokio::time::sleep(COUNTED).await;
     }
     let every = wanted["every_ms"].as_u64().map(Duration::from_millis);
     loop {
-        let status = document(daemon.look(), &mut rates, Form::Whole);
+        let status = document(daemon.look(), &mut rates, Form::Whole, FOR_OWNER);
         if !write(&mut stream, &status, every.is_none()).await {
             return;
         }
@@ -217,6 +217,14 @@ async fn answer(daemon: &dyn Daemon, asked: Option<Value>, mut stream: BufReader
             return;
         }
     }
+}
+
+/// What a peer is told of what it may see.
+pub(crate) async fn for_peer(look: impl Fn() -> Look) -> Value {
+    let mut rates = Rates::default();
+    count(&look(), &mut rates, FOR_PEER);
+    tokio::time::sleep(COUNTED).await;
+    document_for_peer(look(), &mut rates)
 }
 
 /// What is asked for in a first line, if anything is.

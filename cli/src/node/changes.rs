@@ -27,6 +27,10 @@ pub(super) fn between(before: &Config, now: &Config) -> Vec<String> {
     for (what, differs) in [
         ("who may be relayed", relay(before) != relay(now)),
         ("sealed messages", before.carrier != now.carrier),
+        (
+            "who sees all sessions",
+            before.allow_status != now.allow_status,
+        ),
         ("membranes", before.membranes != now.membranes),
         (
             "where peers may have it listen",

@@ -44,6 +44,8 @@ pub(super) struct Config {
     pub(super) keep_consoles: Option<Duration>,
     pub(super) register: Vec<PeerAddr>,
     pub(super) services: BTreeMap<String, Offer>,
+    /// Who sees all sessions.
+    pub(super) allow_status: Access,
     /// Where peers may have the node listen.
     pub(super) remote: Vec<(Places, Access)>,
     pub(super) relay: Option<Relay>,
@@ -117,6 +119,8 @@ struct File {
     services: BTreeMap<String, FileService>,
     #[serde(default)]
     remote: BTreeMap<String, FileRemote>,
+    #[serde(default)]
+    allow_status: Vec<Spanned<String>>,
     relay: Option<FileRelay>,
     carrier: Option<FileCarrier>,
     #[serde(default)]
@@ -336,6 +340,7 @@ impl Config {
             keep_consoles,
             register,
             services,
+            allow_status: access(file.allow_status)?,
             remote,
             relay,
             carrier,

@@ -38,6 +38,7 @@ use crate::service::Services;
 use crate::service_check;
 use crate::signal::{Asked, Signals};
 use crate::stack::warn_of_dead_hints;
+use crate::status_served::{self, Teller};
 use crate::watched::Watched;
 use crate::{folder, id, send};
 
@@ -107,6 +108,8 @@ struct Daemon {
     services: Arc<Services>,
     /// Where peers may have it listen.
     remote: Arc<RemoteListeners>,
+    /// Who may look at it from elsewhere.
+    teller: Arc<Teller>,
     /// Who may have a session: what the last file says.
     sessions: Sessions,
     relay: Option<Relay>,
@@ -194,6 +197,7 @@ impl Daemon {
         )?;
         let remote = remote_served::on(&mesh.node)?;
         remote.allow(config.remote.clone());
+        let teller = status_served::on(&mesh.node, "node", config.allow_status.clone())?;
         let mut daemon = Self {
             begun: Begun::with(&config),
             relays: BTreeSet::new(),
@@ -201,6 +205,7 @@ impl Daemon {
             config,
             services,
             remote,
+            teller,
             sessions,
             relay,
             watched: Watched::default(),
@@ -428,6 +433,7 @@ impl Daemon {
             relay.set_access(access.unwrap_or_default());
         }
         self.remote.allow(now.remote.clone());
+        self.teller.allow(now.allow_status.clone());
         if before.carrier != now.carrier {
             self.mesh.sealed.carry(carrier(now));
         }
