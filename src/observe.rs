@@ -279,6 +279,11 @@ pub(crate) fn session(peer: &dyn Display, address: &str, side: Side) -> (Session
     (up, down)
 }
 
+/// What happened to the connection of a session that outlives it.
+pub(crate) fn path_changed(change: &'static str) {
+    count!("cepa_path_changes_total", "change" => change);
+}
+
 impl SessionUp {
     /// What is reported of its task belongs to it.
     pub(crate) fn span(&self) -> Span {
@@ -460,6 +465,11 @@ pub fn describe_metrics() {
             "streams that became no session at a node",
         ),
         ("cepa_sessions_total", Unit::Count, "sessions that stood"),
+        (
+            "cepa_path_changes_total",
+            Unit::Count,
+            "connections that sessions lost and outlived, and those they went on over",
+        ),
         (
             "cepa_sent_bytes_total",
             Unit::Bytes,

@@ -257,6 +257,19 @@ async fn what_happens_is_reported_and_no_secret_is() {
             > 0
     })
     .await;
+    // A session goes on over another connection.
+    let mut config = NodeConfig::new(theirs.clone(), Arc::new(AcceptAny));
+    config.stack.resume = Some(cepa::resume::Config::default());
+    let lasting = Node::new(config);
+    let there = lasting.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await;
+    let there = there.unwrap();
+    let mut config = StackConfig::new(ours.clone(), Arc::new(AcceptAny));
+    config.resume = Some(cepa::resume::Config::default());
+    let moving = soon(Session::dial(&there, &config)).await.unwrap();
+    soon(moving.migrate(&there)).await.unwrap();
+    soon(moving.close()).await;
+    drop(moving);
+    soon(lasting.shutdown(Duration::from_secs(5))).await;
     assert!(gauge("cepa_sessions") >= 2.0, "both ends are ours");
     session.close().await;
     drop(session);

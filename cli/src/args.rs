@@ -34,10 +34,12 @@ mod pipe;
 mod ports;
 mod probe;
 mod relay;
+mod reload;
 mod send;
 mod serve;
 mod services;
 mod share;
+mod status;
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -57,7 +59,8 @@ pub(crate) use self::{
     node::NodeRun, options::CodeRelay, options::Color, options::Dialling, options::IdentityFile,
     options::LogFormat, options::Logging, options::Looking, options::Trust, peer::Peer,
     peer::PeerAdd, peer::PeerVerify, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe,
-    relay::Relay, send::Send, serve::Serve, services::Services, share::Share,
+    relay::Relay, reload::Reload, send::Send, serve::Serve, services::Services, share::Share,
+    status::Status,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
@@ -95,6 +98,10 @@ pub(crate) enum Command {
     Node(NodeRun),
     /// Introduce one peer to a service of another
     Introduce(Introduce),
+    /// Show the sessions of a running serve, relay, node or forward
+    Status(Status),
+    /// Have a running node read its file again
+    Reload(Reload),
     /// Inspect a running node
     #[command(subcommand)]
     Mesh(Mesh),
@@ -160,6 +167,18 @@ impl Command {
             Self::Exec(args) => args.dialling.quiet,
             Self::Forward(args) => args.dialling.quiet,
             Self::Cp(args) => args.dialling.quiet,
+            _ => false,
+        }
+    }
+
+    /// Whether somebody may look at its numbers.
+    pub(crate) fn is_watched(&self) -> bool {
+        match self {
+            Self::Serve(args) => args.watching.is_asked_for(),
+            Self::Relay(args) => args.watching.is_asked_for(),
+            Self::Forward(args) => args.watching.is_asked_for(),
+            // Its file may say so.
+            Self::Node(_) => true,
             _ => false,
         }
     }
@@ -258,6 +277,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
             Command::Forward(args) => named::forward(args, matches),
             Command::Ping(args) => named::looking(&mut args.looking, matches),
             Command::Services(args) => named::looking(&mut args.looking, matches),
+            Command::Status(args) => named::looking(&mut args.looking, matches),
             Command::Cp(args) => named::cp(args),
             _ => Ok(()),
         };

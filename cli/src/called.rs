@@ -20,6 +20,12 @@ static NAMES: LazyLock<Mutex<Names>> = LazyLock::new(Mutex::default);
 
 /// `NAME (123456789012…)`; none for whom nobody has named. A list that can't be read names nobody.
 pub(crate) fn called(peer: &PeerId) -> Option<String> {
+    let name = name(peer)?;
+    Some(format!("{name} ({}…)", peer.short()))
+}
+
+/// The name alone.
+pub(crate) fn name(peer: &PeerId) -> Option<String> {
     let file = folder::known_peers().ok()?;
     // Names are whole after every statement.
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,6 +42,5 @@ pub(crate) fn called(peer: &PeerId) -> Option<String> {
         }
         names.looked = looks;
     }
-    let name = names.names.get(peer)?;
-    Some(format!("{name} ({}…)", peer.short()))
+    names.names.get(peer).cloned()
 }

@@ -36,6 +36,22 @@ pub(crate) fn count(n: u64, what: &str) -> String {
     }
 }
 
+/// A number of bytes, in at most ten characters.
+pub(crate) fn size(bytes: f64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut amount, mut unit) = (bytes, 0);
+    while amount >= 999.5 && unit + 1 < units.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    let unit = units.get(unit).unwrap_or(&"B");
+    if *unit == "B" || amount >= 99.95 {
+        format!("{amount:.0} {unit}")
+    } else {
+        format!("{amount:.1} {unit}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +70,21 @@ mod tests {
             format!("a b\n  {long}\n  c")
         );
         assert_eq!(beside("a ", "b"), "a b");
+    }
+
+    #[test]
+    fn a_size_has_three_figures_and_a_unit() {
+        for (bytes, text) in [
+            (0.0, "0 B"),
+            (999.0, "999 B"),
+            (1000.0, "1.0 KiB"),
+            (1536.0, "1.5 KiB"),
+            (102_400.0, "100 KiB"),
+            (1_048_576.0, "1.0 MiB"),
+            (5e9, "4.7 GiB"),
+            (1e18, "909495 TiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
     }
 }

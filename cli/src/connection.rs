@@ -18,7 +18,7 @@ use cepa::node::Node;
 use cepa::onion::Onion;
 use cepa::protocols::introduction::Introduction;
 use cepa::protocols::ticket::Ticket;
-use cepa::session::{ConnectError, Pause, Session, SessionEnd};
+use cepa::session::{ConnectError, Session, SessionEnd};
 use cepa::tls::TlsError;
 use cepa::transports::Endpoint;
 use futures::FutureExt as _;
@@ -30,6 +30,7 @@ use crate::child::Watched;
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
 use crate::keep::{self, Keep};
+use crate::pausable::Pausable;
 use crate::say::Line;
 use crate::signal::Signals;
 use crate::stack::{self, carries_session};
@@ -280,10 +281,12 @@ impl Connected {
 
     /// Who there is to be told when this process is about to be stopped.
     pub(crate) fn pausable(&self) -> Pausable {
-        Pausable {
-            session: self.session.clone(),
-            node: self.node.as_ref().map(Node::handle),
-        }
+        Pausable::of(&self.session, self.node.as_ref())
+    }
+
+    /// Of a peer that was reached by its id: what has the session, and others on the way.
+    pub(crate) fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
     }
 
     /// A line about the peer.
@@ -408,50 +411,6 @@ fn lock(child: &SharedChild) -> std::sync::MutexGuard<'_, Option<Watched>> {
     // It is whole at all times.
     child.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// The sessions of a [`Link`]: that with its peer, and those with relays on the way.
-#[derive(Clone, Debug)]
-pub(crate) struct Pausable {
-    session: Session,
-    node: Option<Node>,
-}
-
-impl Pausable {
-    pub(crate) fn session(&self) -> &Session {
-        &self.session
-    }
-
-    /// Whether the session with the peer outlives its connection.
-    pub(crate) fn is_durable(&self) -> bool {
-        self.session.outlives_connections()
-    }
-
-    /// Tells all of them that this process will be silent, and waits a moment for their answers. What this gives keeps
-    /// their sessions, for so long as they all grant, or as the peer keeps its own without a connection; zero where one does not
-    /// know of that, or does not answer.
-    pub(crate) async fn pause(&self) -> (Vec<Pause>, Duration) {
-        let answers: Vec<_> = if let Some(node) = &self.node {
-            let all = node.pause(SUSPENDED, ANSWER).await;
-            all.into_iter().map(|(_, paused)| paused.ok()).collect()
-        } else {
-            let paused = timeout(ANSWER, self.session.pause(SUSPENDED)).await;
-            vec![paused.ok().and_then(Result::ok)]
-        };
-        let granted =
-            |paused: &Option<Pause>| paused.as_ref().map_or(Duration::ZERO, Pause::granted);
-        let least = answers.iter().map(granted).min().unwrap_or_default();
-        // A session that outlives its connection is kept for so long in any case.
-        let parked = self.session.path_stats().map(|stats| stats.park);
-        let kept = least.max(parked.unwrap_or_default());
-        (answers.into_iter().flatten().collect(), kept)
-    }
-}
-
-/// How long peers are asked to bear with a process that is suspended: the most that they grant by themselves.
-const SUSPENDED: Duration = Duration::from_secs(60 * 60);
-
-/// How long a person who suspends this program waits for their answers, if a peer gives none.
-const ANSWER: Duration = Duration::from_secs(3);
 
 /// How long a peer may take to answer a goodbye; everything of value has been delivered by then.
 const GOODBYE: Duration = Duration::from_secs(3);

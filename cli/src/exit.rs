@@ -266,6 +266,17 @@ impl fmt::Display for Failure {
 ///
 /// Lines that hold something foreign are cleaned.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    write_out(&safe(text)).map(drop)
+}
+
+/// The same in place of all that stands on the terminal; whether somebody still sees it.
+pub(crate) fn print_screen(text: &str) -> Result<bool, Failure> {
+    // Home, then erase to the end (ECMA-48, CUP and ED): a line that stays as it was does not flicker.
+    let lines = safe(text).replace('\n', "\x1b[K\n");
+    write_out(&format!("\x1b[H{lines}\x1b[J"))
+}
+
+fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         let (line, end) = line.strip_suffix('\n').map_or((line, ""), |l| (l, "\n"));
@@ -277,7 +288,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         }
         safe.push_str(end);
     }
-    write_out(&safe).map(drop)
+    safe
 }
 
 /// As [`print`], for lines of the tool's own that go on and on; whether anybody still reads them.

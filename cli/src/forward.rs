@@ -33,7 +33,7 @@ use cepa::transports::{Listener, Stream};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::args::{self, DialTarget, Dynamic};
 use crate::chosen;
@@ -54,8 +54,9 @@ use crate::socks::{self, BadRequest, Reply};
 use crate::splice::{Join, linger};
 use crate::splice_end::{Closing, Ended, verdict};
 use crate::stack;
-use crate::standing::{Current, bind, next, place_in};
+use crate::standing::{Current, OfSessions, Sessions, bind, next, place_in};
 use crate::status_line::StatusLine;
+use crate::watched::Watched;
 
 /// Pause after a failed accept; what it lacks may come back.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -87,6 +88,7 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
         let why = "-L needs the service: LISTEN=SERVICE, for example 5433=db; only a ticket's one service needs no name";
         return Err(Failure::new(Code::Usage, why));
     }
+    let since = Instant::now();
     let identity = id::load(&args.dialling.identity)?;
     let mut listeners = Vec::new();
     let dynamics = args.dynamics.iter().map(|Dynamic(local)| (local, true));
@@ -107,6 +109,8 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
     let mut again = Reconnect::new(&args.address, &args.dialling, &identity, None)
         .keeping(args.dialling.durable.keep(true));
     let mut connection = Arc::new(again.first(args.reconnect).await?);
+    let sessions = Sessions::default();
+    sessions.add(&connection);
     if args.dialling.durable.is_asked_for() {
         keep::warn_if_not(&connection.session);
     }
@@ -138,6 +142,24 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
         return Err(failure.about(connection.session.peer().id()));
     }
     let (set, standing) = watch::channel(Some(Arc::clone(&connection)));
+    let watching = &args.watching;
+    let watched = Watched::open(watching.control.as_deref(), watching.metrics(), || {
+        let at = listeners.iter().map(|(it, _)| it.endpoint().to_string());
+        Arc::new(OfSessions {
+            command: "forward",
+            since,
+            own: identity.peer_id(),
+            listening: at.collect(),
+            sessions: sessions.clone(),
+        })
+    });
+    let watched = match watched.await {
+        Ok(watched) => watched,
+        Err(failure) => {
+            connection.close().await;
+            return Err(failure);
+        }
+    };
     let mut tasks = JoinSet::new();
     let room = Arc::new(Semaphore::new(stack::connections()));
     for (listener, wanted) in listeners {
@@ -197,6 +219,7 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
                 Ok(fresh) => connection = Arc::new(fresh),
                 Err(failure) => break Err(failure),
             }
+            sessions.add(&connection);
             set.send_replace(Some(Arc::clone(&connection)));
             continue;
         };
@@ -220,9 +243,11 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
             Ok(fresh) => connection = Arc::new(fresh),
             Err(failure) => break Err(failure),
         }
+        sessions.add(&connection);
         set.send_replace(Some(Arc::clone(&connection)));
     };
     drop(status);
+    watched.close().await;
     tasks.shutdown().await;
     remotes.shutdown().await;
     connection.close().await;

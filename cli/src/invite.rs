@@ -217,7 +217,7 @@ async fn by_control(args: &Invite, control: &Path) -> Result<(), Failure> {
         if let (Some(joined), Some(name)) = (text("joined"), text("name")) {
             say(format_args!("{joined} has joined; remembered as {name}"));
             say(format_args!(
-                "to offer it a service: allow = [\"@{name}\"] in the node's file, then kill -HUP the node"
+                "to offer it a service: allow = [\"@{name}\"] in the node's file, then run: cepa reload --control {at}"
             ));
             return Ok(());
         }

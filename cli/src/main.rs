@@ -19,6 +19,7 @@ mod config;
 mod connect;
 mod connection;
 mod console;
+mod control;
 mod cp;
 mod demo;
 mod destination;
@@ -48,11 +49,13 @@ mod lookups;
 mod man;
 mod manager;
 mod mesh;
+mod metrics;
 mod names;
 mod node;
 mod numbers;
 mod offered;
 mod passphrase;
+mod pausable;
 mod peer;
 mod ping;
 mod pipe;
@@ -65,6 +68,7 @@ mod qr;
 mod reach;
 mod reconnect;
 mod relay;
+mod reload;
 mod remote;
 mod remote_place;
 mod remote_served;
@@ -91,13 +95,16 @@ mod splice_end;
 mod splice_model;
 mod stack;
 mod standing;
+mod status;
 mod status_line;
+mod status_served;
 mod stderr;
 mod toml_file;
 mod trace;
 mod trust;
 mod upstream;
 mod values;
+mod watched;
 mod words;
 
 use std::process::ExitCode;
@@ -152,7 +159,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
     if command.serves_for_long() {
         say::stamp();
     }
-    if let Command::Node(_) = command {
+    if command.is_watched() {
         numbers::start();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -166,7 +173,9 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Share(args) => share::run(args).await,
             Command::Relay(args) => relay::run(args).await,
             Command::Node(args) => node::run(args).await,
+            Command::Reload(args) => reload::run(args).await,
             Command::Introduce(args) => introduce::run(args).await,
+            Command::Status(args) => status::run(args).await,
             Command::Mesh(args) => mesh::run(args).await,
             Command::Connect(args) => connect::run(args).await,
             Command::Console(args) => console::run(args).await,

@@ -1,11 +1,15 @@
 //! `cepa relay`: a node whose only service is to carry circuits between others.
 
+use std::sync::Arc;
+
 use cepa::identity::PeerId;
 use cepa::protocols::relay::{Relay, RelayConfig};
 use cepa::protocols::sealed::CarrierConfig;
 use cepa::transports::Endpoint;
+use tokio::time::Instant;
 
 use crate::args;
+use crate::control::OfNode;
 use crate::events::Report;
 use crate::exit::{Code, Failure, say};
 use crate::manager;
@@ -13,9 +17,12 @@ use crate::reach::{self, Mesh};
 use crate::say::Line;
 use crate::signal::Signals;
 use crate::stack::{carries_session, for_others, only_to_listen, warn_of_dead_hints};
+use crate::status_served;
+use crate::watched::Watched;
 use crate::{id, trust};
 
 pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
+    let since = Instant::now();
     for endpoint in &args.listen {
         carries_session(endpoint)?;
     }
@@ -37,7 +44,8 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     reach::room_for_relay(&mut config, &relay);
     let mesh = Mesh::new(config)?;
     let node = &mesh.node;
-    Relay::on(node, relay).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+    let relay = Relay::on(node, relay).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+    status_served::on(node, "relay", trust::access(&args.allow_status)?)?;
     if args.carry {
         mesh.sealed.carry(Some(CarrierConfig::new(access)));
     }
@@ -57,6 +65,16 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         listening.push(node.listen(endpoint).await?);
     }
     unsaved.save(&identity)?;
+    let watching = &args.watching;
+    let watched = Watched::open(watching.control.as_deref(), watching.metrics(), || {
+        Arc::new(OfNode {
+            command: "relay",
+            since,
+            mesh: mesh.clone(),
+            relay: Some(relay),
+        })
+    });
+    let watched = watched.await?;
     for at in listening {
         say_relaying(&at, identity.peer_id(), &args.public);
     }
@@ -70,6 +88,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
+    watched.close().await;
     reach::leave(node, &mut signals, false).await;
     result
 }

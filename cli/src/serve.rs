@@ -11,10 +11,12 @@ use cepa::protocols::pairing::{self, Joining};
 use cepa::tls::TlsConfig;
 use cepa::transports::{Endpoint, Target, is_inherited_listener};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::args;
 use crate::columns::count;
+use crate::control::OfNode;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::keep::Keep;
@@ -27,10 +29,13 @@ use crate::service::Services;
 use crate::service_check;
 use crate::signal::Signals;
 use crate::stack::{carries_session, warn_of_dead_hints};
+use crate::status_served;
+use crate::watched::Watched;
 use crate::{folder, id, inviting, trust};
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     check(&args)?;
+    let since = Instant::now();
     let (identity, unsaved, more) = id::load_all(&args.identities)?;
     for service in &args.services {
         service.leads_elsewhere(&identity)?;
@@ -82,6 +87,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     let node = &mesh.node;
     let services = Services::on(node, inner, mesh.forwarder.clone(), consoles)?;
     let remote = remote_served::on(node)?;
+    status_served::on(node, "serve", trust::access(&args.allow_status)?)?;
     let places = args.allow_remote.iter().cloned();
     remote.allow(places.map(|it| (it, access.clone())).collect());
     let introducers = trust::access(&args.introducers)?;
@@ -112,6 +118,16 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         bound.push(reach::bind(node, endpoint, alone).await?);
     }
     unsaved.save(&identity)?;
+    let watching = &args.watching;
+    let watched = Watched::open(watching.control.as_deref(), watching.metrics(), || {
+        Arc::new(OfNode {
+            command: "serve",
+            since,
+            mesh: mesh.clone(),
+            relay: None,
+        })
+    });
+    let watched = watched.await?;
     let joining = match &args.invite {
         Some(name) => Some(invite(&args, name, &mesh, &bound, &identity)?),
         None => None,
@@ -175,6 +191,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
+    watched.close().await;
     reach::leave(node, &mut signals, report.alone).await;
     services.end().await;
     result

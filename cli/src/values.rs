@@ -531,6 +531,11 @@ fn local_listener(word: &str) -> Result<Vec<Endpoint>, String> {
     Ok(listen)
 }
 
+/// Where `--metrics` listens, at one port. A port alone, with or without a colon, is at this machine only, in both families.
+pub(crate) fn metrics_listener(word: &str) -> Result<Vec<Endpoint>, String> {
+    local_listener(word.strip_prefix(':').unwrap_or(word))
+}
+
 /// A name that stands on a command line and in messages: one word.
 fn service_name(name: &str) -> Result<String, String> {
     let checked = ServiceName::new(name).map_err(|e| e.to_string())?;

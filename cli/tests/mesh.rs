@@ -345,7 +345,7 @@ fn addresses_of_peers_are_made_and_checked() {
     let hint = relay.replace("cepa://", "relay:");
     assert_eq!(
         text(&output.stdout),
-        format!("cepa://{id}@tcp:host:7000;{hint}/up\n")
+        format!("cepa://{id}@tcp:host:7000,{hint}/up\n")
     );
     let line = place.fails(&["connect", "cepa://nobody"], 2);
     assert!(line.contains("52 characters"), "{line}");

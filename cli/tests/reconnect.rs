@@ -615,10 +615,10 @@ fn an_upload_that_was_cut_in_the_middle_is_not_committed_by_the_next_command() {
         line
     };
     assert_eq!(line(), "up\n");
-    input.write_all(&[b'x'; 100_000]).unwrap();
+    input.write_all(&vec![b'x'; 100_000]).unwrap();
     proxy.cut();
     assert_eq!(line(), "up\n");
-    input.write_all(&[b'y'; 100_000]).unwrap();
+    input.write_all(&vec![b'y'; 100_000]).unwrap();
     drop(input);
     let mut stderr = client.stderr.take().unwrap();
     let mut said = String::new();

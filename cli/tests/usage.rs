@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::process::Command;
+
 use common::{Place, text};
 
 #[test]
@@ -539,4 +541,41 @@ fn ports_are_listed_or_one_line_says_that_there_are_none() {
         assert!(text(&table.stdout).starts_with("PORT "));
         assert!(text(&table.stdout).lines().count() > 1);
     }
+}
+
+/// What is printed is pasted, also by who does not think of quotes.
+#[test]
+fn a_printed_address_goes_through_a_shell_as_it_is() {
+    let place = Place::new();
+    let words = [
+        "id",
+        "addr",
+        "tcp:a.example:7000",
+        "tcp:b.example:7000,keepalive=no",
+        "--service",
+        "up",
+    ];
+    let printed = place.succeeds(&words);
+    let address = printed.trim();
+    let shell = Command::new("sh")
+        .args(["-c", &format!("printf '%s|' {address}")])
+        .output()
+        .unwrap();
+    assert_eq!(text(&shell.stdout), format!("{address}|"));
+    let explained = place.succeeds(&["explain", "--json", address]);
+    for place in [
+        "TCP to a.example, port 7000",
+        "TCP to b.example, port 7000; never asks",
+    ] {
+        assert!(explained.contains(place), "{explained}");
+    }
+    // As it was printed before.
+    let id = address
+        .strip_prefix("cepa://")
+        .unwrap()
+        .split('@')
+        .next()
+        .unwrap();
+    let old = format!("cepa://{id}@tcp:a.example:7000;tcp:b.example:7000,keepalive=no/up");
+    assert_eq!(place.succeeds(&["explain", "--json", &old]), explained);
 }

@@ -36,6 +36,7 @@ mod verbs;
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
@@ -132,6 +133,9 @@ pub(crate) struct Engine {
     ping_count: u64,
     round_trip: Option<Duration>,
     round_trip_at: Option<Instant>,
+
+    /// What streams were for lately, of which the next ones may be.
+    labels: VecDeque<Arc<String>>,
 
     // Deadlines.
     started_at: Instant,
@@ -251,6 +255,7 @@ impl Engine {
             ping_count: 0,
             round_trip: None,
             round_trip_at: None,
+            labels: VecDeque::new(),
             started_at: now,
             received_at: now,
             heard_at: now,

@@ -87,7 +87,7 @@ pub use event::{Event, Limit};
 pub use events::Events;
 pub use pool::{Held, ReceivePool};
 pub use priority::Priority;
-pub use stats::{Stats, StreamStats};
+pub use stats::{Stats, StreamInfo, StreamStats};
 pub use stream::Substream;
 
 use engine::Engine;
@@ -284,6 +284,13 @@ impl Mux {
     /// Counters and gauges.
     pub fn stats(&self) -> Stats {
         self.handle.shared.with(|engine| engine.stats())
+    }
+
+    /// The substreams that exist now, opened by either end: at most so many, the oldest first. [`Stats::streams`] is how many there
+    /// are.
+    pub fn streams(&self, most: usize) -> Vec<StreamInfo> {
+        let shared = &self.handle.shared;
+        shared.with(|engine| engine.streams(shared::now(), most))
     }
 
     /// What happens in the session from its first moment on, for metrics and logs. Recorded only where

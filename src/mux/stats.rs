@@ -66,3 +66,21 @@ pub struct StreamStats {
     /// What this end puts it before and behind.
     pub priority: Priority,
 }
+
+/// One of the substreams of a session, for who looks at all of them: [`Mux::streams`](super::Mux::streams).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StreamInfo {
+    /// Its number on the wire.
+    pub id: u32,
+    /// The peer has opened it.
+    pub by_peer: bool,
+    /// What it is for, where that was [said](super::Substream::set_label).
+    pub label: Option<String>,
+    /// How long ago it was opened.
+    pub age: Duration,
+    /// How long ago a frame last came or went.
+    pub quiet: Duration,
+    /// Its counters and gauges.
+    pub stats: StreamStats,
+}

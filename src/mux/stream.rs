@@ -203,6 +203,12 @@ impl Substream {
         self.stats().priority
     }
 
+    /// Says what the stream is for, for who looks at the session ([`StreamInfo::label`](super::StreamInfo::label)). The peer is not
+    /// told. The last one counts.
+    pub fn set_label(&mut self, label: &str) {
+        self.shared.with(|engine| engine.set_label(self.key, label));
+    }
+
     /// Counters and gauges of the stream; all zero once the session has forgotten it.
     pub fn stats(&self) -> StreamStats {
         let mut stats = self.shared.with(|engine| engine.stream_stats(self.key));

@@ -1,5 +1,6 @@
 //! What the engine knows of one stream.
 
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ pub(crate) struct Entry {
 
     /// What this end puts it before and behind.
     pub(crate) priority: Priority,
+    /// What it is for, for who looks. One pointer, and shared.
+    pub(crate) label: Option<Arc<String>>,
     /// Bytes of data that came and went.
     pub(crate) data_in: u64,
     pub(crate) data_out: u64,
@@ -108,6 +111,7 @@ impl Entry {
             send: SendQueue::default(),
             send_window: SendWindow::new(),
             priority: Priority::NORMAL,
+            label: None,
             data_in: 0,
             data_out: 0,
             in_control: false,
@@ -255,6 +259,6 @@ mod tests {
     /// Sessions hold thousands of these, most of them idle. What is rare has a box of its own.
     #[test]
     fn an_idle_stream_is_small() {
-        assert!(size_of::<Entry>() <= 224, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 232, "{}", size_of::<Entry>());
     }
 }

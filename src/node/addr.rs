@@ -1,4 +1,4 @@
-//! `cepa://PEERID@HINT;HINT/SERVICE`: who, then where that peer may be found, then what is wanted.
+//! `cepa://PEERID@HINT,HINT/SERVICE`: who, then where that peer may be found, then what is wanted.
 //!
 //! The peer id is the address; everything else may be wrong or missing without anybody else being
 //! reached by mistake. A hint is an endpoint (`tcp:host:7000`), or a relay that the peer is registered
@@ -6,8 +6,11 @@
 //!
 //! Hints and the service are percent-encoded (RFC 3986, section 2.1) where a byte would end them, and
 //! where it would not survive being pasted: `%`, `/`, `;`, white space, control characters and everything
-//! outside of ASCII. A hint of `tcp:` has nothing of that but the `%` of a zone, and stands as it is:
+//! outside of ASCII; in hints `,` as well. A hint of `tcp:` without options has nothing of that but the `%` of a zone, and stands as it is:
 //! `cepa://PEERID@tcp:[fe80::1%eth0]:7000`. What is printed parses to the same value, and prints the same again.
+//!
+//! Between hints a `;` is read as well, which is what stood there first, and stands there on the wire; a shell takes it for the end of a
+//! command. And a `,` that was not encoded belongs to its hint (`tcp:h:1,keepalive=no`), unless another hint begins behind it.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
@@ -29,6 +32,12 @@ pub const MAX_LEN: usize = 4096;
 
 /// Most relays on the way to one peer.
 pub const MAX_RELAYS: usize = 3;
+
+/// What a hint begins with.
+const LAYERS: [&str; 3] = ["mux", "tls", "link"];
+const SCHEMES: [&str; 9] = [
+    "relay", "tcp", "unix", "stdio", "fd", "exec", "serial", "pty", "memory",
+];
 
 /// The address of a peer, or of one service of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -104,6 +113,31 @@ impl PeerAddr {
         Ok(self)
     }
 
+    fn write_service(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        if !self.service.is_empty() {
+            out.write_char('/')?;
+            encode(out, &self.service, is_plain)?;
+        }
+        Ok(())
+    }
+
+    /// As it stands in messages to other peers, which a release that knows only this form reads.
+    #[cfg(feature = "mesh")]
+    pub(crate) fn to_wire(&self) -> String {
+        let mut text = format!("{SCHEME}{}", self.peer);
+        for (at, hint) in self.hints.iter().enumerate() {
+            text.push(if at == 0 { '@' } else { ';' });
+            if hint.is_network() {
+                text += &hint.to_string();
+            } else {
+                // Writing to a text does not fail.
+                let _ = encode(&mut text, &hint.to_string(), is_plain);
+            }
+        }
+        let _ = self.write_service(&mut text);
+        text
+    }
+
     /// Who.
     pub fn peer(&self) -> PeerId {
         self.peer
@@ -157,18 +191,15 @@ impl fmt::Display for PeerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{SCHEME}{}", self.peer)?;
         for (at, hint) in self.hints.iter().enumerate() {
-            f.write_char(if at == 0 { '@' } else { ';' })?;
-            if hint.is_network() {
-                write!(f, "{hint}")?;
+            f.write_char(if at == 0 { '@' } else { ',' })?;
+            let text = hint.to_string();
+            if hint.is_network() && !text.contains(',') {
+                f.write_str(&text)?;
             } else {
-                encode(f, &hint.to_string())?;
+                encode(f, &text, |byte| is_plain(byte) && byte != b',')?;
             }
         }
-        if !self.service.is_empty() {
-            f.write_char('/')?;
-            encode(f, &self.service)?;
-        }
-        Ok(())
+        self.write_service(f)
     }
 }
 
@@ -240,7 +271,7 @@ impl FromStr for PeerAddr {
         };
         let peer = peer.parse().map_err(PeerAddrError::Peer)?;
         let mut address = Self::new(peer).with_service(&service)?;
-        for hint in hints.into_iter().flat_map(|hints| hints.split(';')) {
+        for hint in hints.into_iter().flat_map(separate) {
             let plain = hint.parse::<Hint>().ok().filter(Hint::is_network);
             let hint = match plain {
                 Some(hint) => hint,
@@ -335,15 +366,50 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'%' | b'/' | b';')
 }
 
-fn encode(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+fn encode(out: &mut impl fmt::Write, text: &str, is_plain: impl Fn(u8) -> bool) -> fmt::Result {
     for byte in text.bytes() {
         if is_plain(byte) {
-            f.write_char(char::from(byte))?;
+            out.write_char(char::from(byte))?;
         } else {
-            write!(f, "%{byte:02X}")?;
+            write!(out, "%{byte:02X}")?;
         }
     }
     Ok(())
+}
+
+/// The hints of an address, still encoded.
+fn separate(hints: &str) -> Vec<&str> {
+    let (mut all, mut start) = (Vec::new(), 0);
+    for (at, c) in hints.char_indices() {
+        let (hint, rest) = hints.split_at(at);
+        let ends = match c {
+            ';' => true,
+            ',' => begins(rest.strip_prefix(',').unwrap_or(rest)),
+            _ => false,
+        };
+        if ends {
+            all.extend(hint.get(start..));
+            start = at + 1;
+        }
+    }
+    all.extend(hints.get(start..));
+    all
+}
+
+/// Whether a hint begins here, and not an option of the one before: layers, if any, then a scheme, all of them known.
+fn begins(text: &str) -> bool {
+    let Some((head, _)) = text.split_once(':') else {
+        return false;
+    };
+    let mut words = head.split('+');
+    let scheme = words.next_back().unwrap_or_default();
+    let is_layer = |word: &str| {
+        // Its options may follow.
+        let end = word.find(|c: char| !c.is_ascii_lowercase());
+        let name = word.get(..end.unwrap_or(word.len()));
+        name.is_some_and(|name| LAYERS.contains(&name))
+    };
+    SCHEMES.contains(&scheme) && words.all(is_layer)
 }
 
 fn decode(text: &str) -> Result<String, PeerAddrError> {
@@ -367,8 +433,9 @@ mod tests {
             format!("cepa://{A}"),
             format!("cepa://{A}/up"),
             format!("cepa://{A}@tcp:127.0.0.1:7000"),
-            format!("cepa://{A}@tcp:[::1]:7000;tcp:host:1/up"),
-            format!("cepa://{A}@tcp:[fe80::1%eth0]:7000;tcp:[fe80::1%3]:1/up"),
+            format!("cepa://{A}@tcp:[::1]:7000,tcp:host:1/up"),
+            format!("cepa://{A}@tcp:h:1%2Ckeepalive=no,relay:{A}@tcp:r:1%2Ckeepalive=no/a,b"),
+            format!("cepa://{A}@tcp:[fe80::1%eth0]:7000,tcp:[fe80::1%3]:1/up"),
             format!("cepa://{A}@relay:{A}@tls+tls?key=raw+tcp:[fe80::1%eb0]:7000/up"),
             format!("cepa://{A}@relay:{A}@tcp:127.0.0.1:7000/up"),
             format!("cepa://{A}@relay:{A}@relay:{A}@tcp:h:1"),
@@ -377,6 +444,75 @@ mod tests {
         ] {
             let address: PeerAddr = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
+        }
+    }
+
+    /// A shell takes what is printed as it is.
+    #[test]
+    fn hints_are_read_with_either_mark_between_them_and_printed_with_the_one() {
+        let read = |hints: &str| format!("cepa://{A}@{hints}/up").parse::<PeerAddr>();
+        let hints = |address: &PeerAddr| -> Vec<String> {
+            address.hints().iter().map(ToString::to_string).collect()
+        };
+        let relay = format!("relay:{A}@tcp:r:7711");
+        for (text, all) in [
+            (
+                "tcp:a:1;tcp:b:2,tcp:c:3",
+                vec!["tcp:a:1", "tcp:b:2", "tcp:c:3"],
+            ),
+            // Of old, and as a person types it: a comma belongs to its hint.
+            (
+                "tcp:a:1,keepalive=no;tcp:b:2",
+                vec!["tcp:a:1,keepalive=no", "tcp:b:2"],
+            ),
+            (
+                "tcp:a:1,keepalive=no,tcp:b:2",
+                vec!["tcp:a:1,keepalive=no", "tcp:b:2"],
+            ),
+            (
+                "mux+tls+link,escape=xonxoff,mtu=240+tcp:a:1,mux+tls+link,mtu=99+tcp:b:2",
+                vec![
+                    "mux+tls+link,escape=xonxoff,mtu=240+tcp:a:1",
+                    "mux+tls+link,mtu=99+tcp:b:2",
+                ],
+            ),
+            (
+                "mux+tls+link%2Cmtu=240+tcp:a:1,mux+tls+link%2Cmtu=99+tcp:b:2",
+                vec![
+                    "mux+tls+link,mtu=240+tcp:a:1",
+                    "mux+tls+link,mtu=99+tcp:b:2",
+                ],
+            ),
+            ("fd:3,4,stdio:", vec!["fd:3,4", "stdio:"]),
+            (
+                "unix:a%252Cb,mode=0660,serial:x,baud=9600",
+                vec!["unix:a%2Cb,mode=0660", "serial:x,baud=9600"],
+            ),
+            (&format!("tcp:a:1,{relay}"), vec!["tcp:a:1", &relay]),
+            (&format!("{relay};tcp:a:1"), vec![&relay, "tcp:a:1"]),
+        ] {
+            let address = read(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(hints(&address), all, "{text}");
+            let printed = address.to_string();
+            assert_eq!(printed.matches(',').count(), all.len() - 1, "{printed}");
+            assert!(!printed.contains(';'), "{printed}");
+            assert_eq!(printed.parse::<PeerAddr>().unwrap(), address);
+            #[cfg(feature = "mesh")]
+            {
+                // A release that knows only `;` ends a hint nowhere else.
+                let wire = address.to_wire();
+                assert_eq!(wire.matches(';').count(), all.len() - 1, "{wire}");
+                assert_eq!(wire.parse::<PeerAddr>().unwrap(), address);
+            }
+        }
+        for wrong in [
+            "tcp:a:1,",
+            "tcp:a:1;",
+            ",tcp:a:1",
+            "tcp:a:1,,tcp:b:1",
+            "tcp:a:1,smtp:b:1",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -473,7 +609,7 @@ mod tests {
             relayed in any::<bool>(),
         ) {
             let mut address = PeerAddr::new(A.parse().unwrap()).with_service(&service).unwrap();
-            let paths = paths.iter().map(|path| format!("unix:/{}", path.replace(['%', ',', '?'], "_")));
+            let paths = paths.iter().map(|path| format!("unix:/{}", path.replace(['%', '?'], "_").replace(',', "%2C")));
             for text in paths.chain(zones.iter().map(|zone| format!("tcp:[fe80::1%{zone}]:1"))) {
                 let Ok(endpoint) = text.parse() else { continue };
                 let mut hint = Hint::Direct(endpoint);
@@ -484,11 +620,14 @@ mod tests {
             }
             let text = address.to_string();
             prop_assert_eq!(&text.parse::<PeerAddr>().unwrap(), &address);
+            prop_assert!(!text.contains(';'));
+            #[cfg(feature = "mesh")]
+            prop_assert_eq!(&address.to_wire().parse::<PeerAddr>().unwrap(), &address);
             prop_assert!(text.bytes().all(|b| b.is_ascii_graphic()));
         }
 
         #[test]
-        fn no_text_panics(text in "\\PC{0,80}", tail in "[a-z0-9@;:/%]{0,60}") {
+        fn no_text_panics(text in "\\PC{0,80}", tail in "[a-z0-9@;,+:/%]{0,60}") {
             let _ = text.parse::<PeerAddr>();
             if let Ok(address) = format!("cepa://{A}{tail}").parse::<PeerAddr>() {
                 prop_assert_eq!(address.to_string().parse::<PeerAddr>().unwrap(), address);

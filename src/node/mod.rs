@@ -37,7 +37,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `addr.rs` | `cepa://PEERID@HINT;HINT/SERVICE` |
+//! | `addr.rs` | `cepa://PEERID@HINT,HINT/SERVICE` |
 //! | `access.rs` | who may open what: the one decision |
 //! | `shares.rs` | how much one peer may hold |
 //! | `admit.rs` | who a peer is to this node, and whether there is room for its session |
@@ -54,6 +54,7 @@
 //! | `dial.rs`, `follow.rs` | racing hints, upgrading to a direct way; which hints are followed |
 //! | `resolve/` | where a peer is, for addresses that do not say it |
 //! | `live.rs` | a session that is up: with whom, and how it came to be |
+//! | `looking.rs` | what is there now, for who looks |
 //! | `moves.rs` | a session that goes from one connection to the next |
 //! | `call.rs`, `event.rs`, `error.rs` | what handlers, watchers and callers get |
 
@@ -87,6 +88,7 @@ mod handler;
 mod listeners;
 mod listening;
 mod live;
+mod looking;
 mod moves;
 mod offers;
 mod on_session;
@@ -118,7 +120,6 @@ pub use serving::Open;
 pub use shares::{Exceeded, Limits, Resource, Scope, Share, ShareLimits};
 
 use self::core::{Core, Service};
-use self::live::Live;
 use self::shares::Holder;
 
 /// A node. Clones are handles on the same one, and equal.
@@ -440,14 +441,6 @@ impl Node {
         of_peer.len()
     }
 
-    /// The peers with whom there are sessions, how each came to be, and its mux's counters.
-    #[must_use]
-    pub fn sessions(&self) -> Vec<(PeerId, Path, crate::mux::Stats)> {
-        let all = self.core.sessions();
-        let one = |(peer, live): (PeerId, Live)| (peer, live.current(), live.session.mux_stats());
-        all.into_iter().map(one).collect()
-    }
-
     /// Tells the peers of all sessions that this process will be silent for up to `time`, since it is about to be stopped, and waits
     /// for each answer for `patience` at most. They do not end those sessions for that, as long as what this gives lives
     /// and as [`Pause::granted`] says; see [`Session::pause`].
@@ -491,18 +484,6 @@ impl Node {
             },
             |(_, _, live)| live.holder(),
         )
-    }
-
-    /// How much of a resource is held now, by one peer or by all.
-    #[must_use]
-    pub fn held(&self, resource: Resource, peer: Option<PeerId>) -> usize {
-        self.core.shares.held(resource, peer)
-    }
-
-    /// Bytes of memory that all peers make this node hold, as [`ShareLimits::receive_memory`] counts them.
-    #[must_use]
-    pub fn receive_memory(&self) -> usize {
-        self.core.shares.memory_used()
     }
 
     // ---- events and the end --------------------------------------------------------------------

@@ -54,7 +54,8 @@ pub enum Resource {
 }
 
 impl Resource {
-    const ALL: [Self; 5] = [
+    /// All there are.
+    pub const ALL: [Self; 5] = [
         Self::Sessions,
         Self::Substreams,
         Self::Children,

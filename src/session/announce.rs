@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cepa_transports::meter::{Meter, Metered};
@@ -10,7 +11,7 @@ use cepa_transports::{Endpoint, Layer, Stream};
 use futures::FutureExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Side;
 use crate::identity::Refusal;
@@ -32,6 +33,9 @@ use super::runtime::in_runtime;
 use super::supervise::supervise;
 use super::witness::{Announced, Witness};
 use super::{ConnectError, HelloFault, Inner, Session};
+
+/// Of the next session.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// How long a session whose room is wanted may take to end.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -336,6 +340,8 @@ async fn announce(
             meter,
             tls_exporter,
             handshake_time,
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            since: Instant::now(),
             open_timeout: config.open_timeout,
             arrivals: Mutex::new(Arrivals::new(config.header_timeout)),
             bearing: std::sync::Mutex::default(),

@@ -96,7 +96,10 @@ impl Arrived {
 /// Reads the header of a new substream. None when it does not come, or makes no sense.
 async fn arrive(mut onion: ServiceStream, limit: Duration) -> Option<Arrived> {
     match timeout(limit, read_header(&mut onion, Request::decode)).await {
-        Ok(Ok(request)) => Some(Arrived { onion, request }),
+        Ok(Ok(request)) => {
+            onion.wire_mut().set_label(&request.service);
+            Some(Arrived { onion, request })
+        }
         Ok(Err(error)) => {
             if let Some(fault) = HeaderError::inside(&error) {
                 let answer = Answer::refused(Status::NotUnderstood, &fault.to_string());

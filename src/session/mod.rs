@@ -132,7 +132,7 @@ use std::time::Duration;
 use cepa_transports::meter::Meter;
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::mux::{self, Mux};
 use crate::onion::LayerInfo;
@@ -197,6 +197,8 @@ struct Inner {
     meter: Meter,
     tls_exporter: [u8; 32],
     handshake_time: Duration,
+    number: u64,
+    since: Instant,
     open_timeout: Duration,
     arrivals: Mutex<Arrivals>,
     /// Who bears with the pause that the peer asked for last.
@@ -247,6 +249,22 @@ impl Session {
     pub(crate) fn use_here(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let mux = self.inner.mux.closer();
         move || mux.is_used_here()
+    }
+
+    /// A number that no other session of this process has had, the older the lesser: to know it again without keeping it.
+    pub fn number(&self) -> u64 {
+        self.inner.number
+    }
+
+    /// How long ago it was made.
+    pub fn age(&self) -> Duration {
+        self.inner.since.elapsed()
+    }
+
+    /// The substreams that exist now, opened by either end: at most so many, the oldest first. The label of each is the service
+    /// that was asked for, which a peer may have chosen: [clean](cepa_transports::text::clean) it where it is shown.
+    pub fn streams(&self, most: usize) -> Vec<mux::StreamInfo> {
+        self.inner.mux.streams(most)
     }
 
     /// Counters and gauges of the mux.

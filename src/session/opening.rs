@@ -49,6 +49,7 @@ impl Session {
             service: service.into(),
         })?;
         let mut onion = opening.await?;
+        onion.wire_mut().set_label(service);
         let answer = async {
             onion.write_all(&request).await?;
             onion.flush().await?;

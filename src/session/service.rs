@@ -170,6 +170,8 @@ pub mod reserved {
     pub const PAUSE: &str = "cepa.pause";
     /// Which services the opener may open.
     pub const DIRECTORY: &str = "cepa.directory";
+    /// What the acceptor sees of the session with the opener.
+    pub const STATUS: &str = "cepa.status";
     /// At a relay: be registered there.
     pub const RELAY_REGISTER: &str = "cepa.relay.register";
     /// At a relay: a circuit to a registered peer.
@@ -290,6 +292,7 @@ mod tests {
             reserved::TICKET,
             reserved::PAUSE,
             reserved::DIRECTORY,
+            reserved::STATUS,
             reserved::RELAY_REGISTER,
             reserved::RELAY_DIAL,
             reserved::CODE_OFFER,

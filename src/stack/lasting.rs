@@ -23,6 +23,7 @@ use futures::future::BoxFuture;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
 
+use crate::observe;
 use crate::onion::LayerInfo;
 use crate::resume::{Handle, PathLost, PathLostWhy, Refusal, Ticket};
 
@@ -282,6 +283,7 @@ impl Lasting {
                 return;
             };
             state.lost_at = Some(lost.at);
+            observe::path_changed("lost");
             let _ = self.changes.send(PathChange::Paused {
                 from,
                 why: lost.why.clone(),
@@ -305,6 +307,10 @@ impl Lasting {
             state.line_rate = line_rate;
             let lost_at = state.lost_at.take();
             let stats = self.stats();
+            observe::path_changed(match before {
+                Some(_) => "migrated",
+                None => "resumed",
+            });
             let _ = self.changes.send(match (before, lost_at) {
                 (Some(from), _) => PathChange::Migrated { from, path, stats },
                 (None, lost_at) => PathChange::Resumed {

@@ -47,6 +47,11 @@ impl<S> Framed<S> {
     }
 
     /// What is below.
+    pub(crate) fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// The same, to change it.
     pub(crate) fn inner_mut(&mut self) -> &mut S {
         &mut self.inner
     }

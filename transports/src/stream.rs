@@ -157,6 +157,12 @@ impl Stream {
         self.io.poll_left(cx, reading)
     }
 
+    /// The number of the user whose process is at the other end, as the system knew it when the connection was made: of a Unix
+    /// socket. `None` where the system does not tell.
+    pub fn peer_user(&self) -> Option<u32> {
+        self.io.peer_user()
+    }
+
     /// Takes over the command of an `exec:` address: its diagnostics, its exit status, its life.
     ///
     /// From then on dropping the stream only closes the pipes; dropping the [`Child`] kills the
@@ -171,6 +177,11 @@ pub(crate) trait Wire: ByteStream {
     /// See [`Stream::cut_when_dropped`].
     fn cut_when_dropped(&mut self, _: bool) {}
 
+    /// See [`Stream::peer_user`].
+    fn peer_user(&self) -> Option<u32> {
+        None
+    }
+
     /// See [`Stream::poll_left`].
     fn poll_left(&mut self, _: &mut Context<'_>, _reading: bool) -> Poll<io::Error> {
         Poll::Pending
@@ -180,6 +191,10 @@ pub(crate) trait Wire: ByteStream {
 impl Wire for Framed<Box<dyn Wire>> {
     fn cut_when_dropped(&mut self, yes: bool) {
         self.inner_mut().cut_when_dropped(yes);
+    }
+
+    fn peer_user(&self) -> Option<u32> {
+        self.inner().peer_user()
     }
 
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {

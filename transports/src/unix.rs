@@ -97,9 +97,18 @@ impl From<UnixStream> for Stream {
     }
 }
 
+/// A socket of this machine, which knows whose process it is connected to.
+struct Local;
+
+impl watched::Kind<UnixStream> for Local {
+    fn peer_user(&self, stream: &UnixStream) -> Option<u32> {
+        stream.peer_cred().ok().map(|who| who.uid())
+    }
+}
+
 fn wrap(stream: UnixStream, path: &Path, framed: bool) -> Stream {
     let label = format!("unix {}", path.display());
-    let connection = Watched::new(stream, watched::Plain);
+    let connection = Watched::new(stream, Local);
     let stream = Stream::from_wire(connection, label).with_remote(Remote::Unix(path.to_owned()));
     if framed { stream.framed() } else { stream }
 }

@@ -15,14 +15,14 @@ pub(crate) trait Kind<S>: Send + Unpin + 'static {
     /// See [`Stream::cut_when_dropped`](crate::Stream::cut_when_dropped).
     fn cut_when_dropped(&mut self, _: &S, _yes: bool) {}
 
+    /// See [`Stream::peer_user`](crate::Stream::peer_user).
+    fn peer_user(&self, _: &S) -> Option<u32> {
+        None
+    }
+
     /// It is not read, so no read tells that the other end is gone.
     fn unread(&mut self, _: &S) {}
 }
-
-/// One that does nothing otherwise.
-pub(crate) struct Plain;
-
-impl<S> Kind<S> for Plain {}
 
 pub(crate) struct Watched<S, K> {
     stream: S,
@@ -47,6 +47,10 @@ where
 {
     fn cut_when_dropped(&mut self, yes: bool) {
         self.kind.cut_when_dropped(&self.stream, yes);
+    }
+
+    fn peer_user(&self) -> Option<u32> {
+        self.kind.peer_user(&self.stream)
     }
 
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {

@@ -190,3 +190,22 @@ async fn a_cut_is_distinguished_from_an_end_where_both_ends_are_framed() {
     let error = accepted.read(&mut [0]).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
 }
+
+#[tokio::test]
+async fn both_ends_of_a_unix_socket_know_whose_process_the_other_one_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = std::fs::metadata(dir.path()).unwrap().uid();
+    for framed in ["", ",framed"] {
+        let path = dir.path().join("socket");
+        let address = endpoint(&format!("unix:{}{framed}", path.display()));
+        let mut listener = listen(&address).await.unwrap();
+        let (near, far) = tokio::join!(dial(&address), listener.accept());
+        let far = far.unwrap().unwrap();
+        assert_eq!(near.unwrap().peer_user(), Some(own), "{framed}");
+        assert_eq!(far.peer_user(), Some(own), "{framed}");
+    }
+    let mut listener = listen(&endpoint("tcp:127.0.0.1:0")).await.unwrap();
+    let at = listener.endpoint().clone();
+    let (near, _far) = tokio::join!(dial(&at), listener.accept());
+    assert_eq!(near.unwrap().peer_user(), None);
+}

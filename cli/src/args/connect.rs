@@ -30,7 +30,7 @@ that is not available right now are tried again too. The command ends
   which cannot be read twice (empty input, such as </dev/null, can)")]
 pub(crate) struct Connect {
     /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
-    /// listens, its own address (cepa://PEERID@HINT;HINT/SERVICE), a ticket or short code (`cepa
+    /// listens, its own address (cepa://PEERID@HINT,HINT/SERVICE), a ticket or short code (`cepa
     /// share`), or an introduction
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,

@@ -53,7 +53,7 @@ to leave. It ends with exit code 3, 4, 5 or 7 when the two ends refuse each
 other or are incompatible.")]
 pub(crate) struct Console {
     /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
-    /// listens, its own address (cepa://PEERID@HINT;HINT/SERVICE), or a ticket or short code
+    /// listens, its own address (cepa://PEERID@HINT,HINT/SERVICE), or a ticket or short code
     /// (`cepa share`)
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,

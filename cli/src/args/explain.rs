@@ -15,7 +15,7 @@ mux+tls+link,escape=xonxoff,mtu=240,duplex=half+tcp:HOST:PORT. It is enough to
 set them at one end. docs/ADDRESSES.md describes every option.
 
 `cepa explain` also explains @NAME (what it stands for, and which file says so),
-a peer's address (cepa://PEERID@HINT;HINT/SERVICE), a ticket, an introduction
+a peer's address (cepa://PEERID@HINT,HINT/SERVICE), a ticket, an introduction
 and an invitation code. It does not connect to anything, and does not show the
 secret of a code.")]
 pub(crate) struct Explain {

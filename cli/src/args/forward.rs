@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::{CodeRelay, Dialling};
+use super::options::{CodeRelay, Dialling, Watching};
 use crate::values::{DialTarget, Dynamic, Local, Remote};
 
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ Example:
 where PEERID is the host's peer id and ID this machine's.")]
 pub(crate) struct Forward {
     /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
-    /// listens, its own address (cepa://PEERID@HINT;HINT), or a ticket or short code
+    /// listens, its own address (cepa://PEERID@HINT,HINT), or a ticket or short code
     /// (`cepa share`)
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,
@@ -62,4 +62,6 @@ pub(crate) struct Forward {
     pub(crate) code_relay: CodeRelay,
     #[command(flatten)]
     pub(crate) dialling: Dialling,
+    #[command(flatten)]
+    pub(crate) watching: Watching,
 }

@@ -19,7 +19,7 @@ pub(crate) struct Introduce {
     /// The peer to introduce: a peer id, @NAME of a known peer, or `@` for whoever uses it first
     #[arg(value_name = "A", required_unless_present = "revoke")]
     pub(crate) recipient: Option<Expected>,
-    /// The peer that has the service: cepa://PEERID@HINT;HINT, or an introduction to pass on
+    /// The peer that has the service: cepa://PEERID@HINT,HINT, or an introduction to pass on
     #[arg(value_name = "B", required_unless_present = "revoke")]
     pub(crate) to: Option<Reference>,
     /// B's service; not needed if B includes it

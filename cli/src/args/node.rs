@@ -4,14 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::options::Watching;
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The file is TOML. Relative paths start at the file's folder. SIGHUP reloads it:
-services, permissions, new listeners and new relays take effect, and sessions go
-on. docs/MESH.md describes every key.
+The file is TOML. Relative paths start at the file's folder. SIGHUP or `cepa
+reload` reloads it: services, permissions, new listeners and new relays take
+effect, and sessions go on. docs/MESH.md describes every key.
 
   identity = \"node.pem\"                     # default: this user's identity
-  control = \"node.sock\"                     # for `cepa mesh status`
+  control = \"node.sock\"                     # for `cepa status`
+  metrics = \"9100\"                         # like --metrics
   state = \"node.state\"                      # see below
   listen = [\"tcp:0.0.0.0:7000\"]
   gate = \"per-host=32\"                      # like `cepa serve --gate`
@@ -21,6 +24,7 @@ on. docs/MESH.md describes every key.
   park = \"10min\"                          # like --park
   keep_consoles = \"1d\"                     # like --keep-consoles
   register = [\"cepa://RELAYID@tcp:HOST:7711\"]
+  allow_status = [\"@NAME\"]                 # like --allow-status
   [services.up]
   to = \"exec:sha256sum\"                     # like `cepa serve --service`
   allow = [\"PEERID\", \"@NAME\"]               # default: nobody
@@ -46,4 +50,6 @@ pub(crate) struct NodeRun {
     /// Only check the file, and report what is wrong with it
     #[arg(long)]
     pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) watching: Watching,
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cepa::node::PeerAddr;
+use cepa::transports::Endpoint;
 use clap::{ArgAction, Args, ValueEnum};
 
 use crate::exit::{Code, Failure};
@@ -120,6 +121,36 @@ pub(crate) enum Color {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+/// How others of this machine look at a command that runs for long.
+#[derive(Debug, Args)]
+pub(crate) struct Watching {
+    /// Create a control socket at this path (mode 0600), for `cepa status --control PATH`
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+    /// Serve metrics for Prometheus there, at /metrics: PORT of this machine alone (0 picks a free
+    /// one), or HOST:PORT. They are open to everybody who can connect
+    #[arg(long, value_name = "[HOST:]PORT", value_parser = metrics_listener)]
+    metrics: Option<Places>,
+}
+
+impl Watching {
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.control.is_some() || self.metrics.is_some()
+    }
+
+    pub(crate) fn metrics(&self) -> Option<&[Endpoint]> {
+        self.metrics.as_ref().map(|it| &it.0[..])
+    }
+}
+
+/// Where one listens: at one port.
+#[derive(Clone, Debug)]
+struct Places(Vec<Endpoint>);
+
+fn metrics_listener(word: &str) -> Result<Places, String> {
+    crate::values::metrics_listener(word).map(Places)
 }
 
 /// Whether an address of a peer may lead through something else than the network.

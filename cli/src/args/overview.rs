@@ -13,7 +13,10 @@ const GROUPS: &[(&str, &[&str])] = &[
             "connect", "console", "exec", "forward", "cp", "send", "pipe",
         ],
     ),
-    ("Offer", &["share", "serve", "node", "relay", "introduce"]),
+    (
+        "Offer",
+        &["share", "serve", "node", "reload", "relay", "introduce"],
+    ),
     (
         "Peers and keys",
         &["id", "peer", "invite", "join", "config"],
@@ -21,7 +24,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Look",
         &[
-            "ping", "services", "mesh", "explain", "ports", "probe", "demo",
+            "ping", "services", "status", "mesh", "explain", "ports", "probe", "demo",
         ],
     ),
     ("This program", &["help", "completions", "man"]),

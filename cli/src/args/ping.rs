@@ -20,7 +20,7 @@ deviation. Exit codes:
   6  the session was lost, or nothing was answered before Ctrl-C
   otherwise as in `cepa --help`, if there was no session")]
 pub(crate) struct Ping {
-    /// Where the peer listens, or its own address (cepa://PEERID@HINT;HINT, or cepa://@NAME for a known
+    /// Where the peer listens, or its own address (cepa://PEERID@HINT,HINT, or cepa://@NAME for a known
     /// peer)
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,

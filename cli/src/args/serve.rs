@@ -6,7 +6,7 @@ use cepa::node::PeerAddr;
 use cepa::transports::Endpoint;
 use clap::Args;
 
-use super::options::{GateLimits, LocalHints, Parking};
+use super::options::{GateLimits, LocalHints, Parking, Watching};
 use crate::keep::{self, Consoles};
 use crate::values::{AllowArg, Places, Service, listen_addr, placed_addr};
 
@@ -67,6 +67,9 @@ pub(crate) struct Serve {
     /// chosen (repeatable)
     #[arg(long = "allow-remote", value_name = "[IP:]PORT[,…]")]
     pub(crate) allow_remote: Vec<Places>,
+    /// Who sees all sessions with `cepa status`; a peer that is allowed by name sees its own (repeatable)
+    #[arg(long = "allow-status", value_name = "PEERID|@NAME|known")]
+    pub(crate) allow_status: Vec<AllowArg>,
     /// Print an invitation, for `cepa join` on another machine. Who joins is remembered under this name
     /// and may open the services from then on
     #[arg(long, value_name = "NAME")]
@@ -110,4 +113,6 @@ pub(crate) struct Serve {
     pub(crate) identities: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) local_hints: LocalHints,
+    #[command(flatten)]
+    pub(crate) watching: Watching,
 }

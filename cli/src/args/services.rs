@@ -24,7 +24,7 @@ Example:
   cepa services @ann")]
 pub(crate) struct Services {
     /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
-    /// listens, or its own address (cepa://PEERID@HINT;HINT)
+    /// listens, or its own address (cepa://PEERID@HINT,HINT)
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,
     /// Print one JSON object: `peer`, `name` (if it has one here), `services` (each with `name` and

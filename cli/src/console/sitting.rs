@@ -18,7 +18,7 @@ use super::statistics::Counts;
 use super::typed::Typed;
 use super::wire::Message;
 use crate::args;
-use crate::connection::Pausable;
+use crate::pausable::Pausable;
 use crate::say::Line;
 use crate::service_end::Ending;
 

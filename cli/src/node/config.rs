@@ -24,13 +24,15 @@ use crate::remote_place::Places;
 use crate::stack::carries_session;
 use crate::toml_file::{explained, line_number};
 use crate::trust;
-use crate::values::placed_addr;
+use crate::values::{metrics_listener, placed_addr};
 
 /// A file, read and judged.
 #[derive(Debug)]
 pub(super) struct Config {
     pub(super) identity: Option<PathBuf>,
     pub(super) control: Option<PathBuf>,
+    /// Where its numbers are to be had.
+    pub(super) metrics: Option<Vec<Endpoint>>,
     /// Where it is kept which introductions are used up.
     pub(super) state: Option<PathBuf>,
     pub(super) listen: Vec<Endpoint>,
@@ -42,6 +44,8 @@ pub(super) struct Config {
     pub(super) keep_consoles: Option<Duration>,
     pub(super) register: Vec<PeerAddr>,
     pub(super) services: BTreeMap<String, Offer>,
+    /// Who sees all sessions.
+    pub(super) allow_status: Access,
     /// Where peers may have the node listen.
     pub(super) remote: Vec<(Places, Access)>,
     pub(super) relay: Option<Relay>,
@@ -99,6 +103,7 @@ pub(super) struct Limits {
 struct File {
     identity: Option<PathBuf>,
     control: Option<PathBuf>,
+    metrics: Option<Spanned<String>>,
     state: Option<PathBuf>,
     #[serde(default)]
     listen: Vec<Spanned<String>>,
@@ -114,6 +119,8 @@ struct File {
     services: BTreeMap<String, FileService>,
     #[serde(default)]
     remote: BTreeMap<String, FileRemote>,
+    #[serde(default)]
+    allow_status: Vec<Spanned<String>>,
     relay: Option<FileRelay>,
     carrier: Option<FileCarrier>,
     #[serde(default)]
@@ -240,6 +247,10 @@ impl Config {
             .keep_consoles
             .map(|word| keep::consoles(word.get_ref()).map_err(|e| wrong(Some(word.span()), e)));
         let keep_consoles = keep.consoles(consoles.transpose()?);
+        let metrics = file
+            .metrics
+            .map(|word| metrics_listener(word.get_ref()).map_err(|e| wrong(Some(word.span()), e)));
+        let metrics = metrics.transpose()?;
         let mut register = Vec::new();
         for word in file.register {
             let relay = placed_addr(word.get_ref());
@@ -320,6 +331,7 @@ impl Config {
         Ok(Self {
             identity: file.identity.map(place),
             control: file.control.map(place),
+            metrics,
             state: file.state.map(place),
             listen,
             gate,
@@ -328,6 +340,7 @@ impl Config {
             keep_consoles,
             register,
             services,
+            allow_status: access(file.allow_status)?,
             remote,
             relay,
             carrier,

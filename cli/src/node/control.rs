@@ -1,34 +1,18 @@
-//! The control socket of a running node: a Unix socket for its owner alone (mode 0600). Whoever connects and asks for nothing gets the
-//! node's status, one JSON document, and then the end. A first line `{"invite":{"name":…,"minutes":…}}` opens an invitation, which
-//! is answered by lines of JSON and closed with the connection.
+//! A node as its control socket knows it: what there is, invitations, and its file read again.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use cepa::identity::PeerId;
 use cepa::node::Listening;
-use cepa::protocols::relay::Relay;
-use cepa::transports::{self, Endpoint, Stream};
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use cepa::transports::{Endpoint, Stream};
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio::io::BufReader;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::exit::{Code, Failure, say};
-use crate::numbers;
-use crate::reach::Mesh;
+use crate::control::{self, Look, OfNode};
+use crate::exit::{Code, Failure};
 
 use super::inviter::Inviter;
-
-/// Time for a reader to take the status.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Time to ask for something: it is sent at once.
-const ASKING: Duration = Duration::from_millis(300);
-/// Longest line that asks, in bytes.
-const MOST_ASKED: u64 = 4096;
-/// Pause after a failed accept.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// Where the node listens: each with the address that was asked for; without a listener while its device is absent.
 #[derive(Clone, Default)]
@@ -68,116 +52,44 @@ impl Listeners {
     }
 }
 
-/// Open until it is closed.
-pub(super) struct Control {
-    serving: JoinHandle<()>,
+/// What came of a reload, for who has asked for it.
+pub(super) type Reloaded = oneshot::Sender<Result<Value, Failure>>;
+
+/// See the head of this file.
+pub(super) struct Controlled {
+    pub(super) node: OfNode,
+    pub(super) listeners: Listeners,
+    pub(super) inviter: Inviter,
+    /// To who reads the file.
+    pub(super) reloads: mpsc::Sender<Reloaded>,
 }
 
-impl Control {
-    /// The socket's file is gone when this returns.
-    pub(super) async fn close(self) {
-        self.serving.abort();
-        let _ = self.serving.await;
+impl control::Daemon for Controlled {
+    fn look(&self) -> Look {
+        Look {
+            listening: self
+                .listeners
+                .addresses()
+                .iter()
+                .map(Endpoint::to_string)
+                .collect(),
+            ..self.node.look()
+        }
     }
 
-    pub(super) async fn open(
-        path: &Path,
-        mesh: &Mesh,
-        listeners: Listeners,
-        relay: Option<Relay>,
-        inviter: Inviter,
-    ) -> Result<Self, Failure> {
-        let unusable =
-            |why: String| Failure::new(Code::Usage, format!("control {}: {why}", path.display()));
-        let path = path.to_str().ok_or_else(|| unusable("no UTF-8".into()))?;
-        let at = format!("unix:{path}").parse();
-        let at = at.map_err(|e| unusable(format!("{e}")))?;
-        let mut listener = transports::listen(&at).await?;
-        let mesh = mesh.clone();
-        let serving = tokio::spawn(async move {
-            loop {
-                match listener.accept().await {
-                    Ok(Some(stream)) => {
-                        let (mesh, listeners) = (mesh.clone(), listeners.clone());
-                        let (relay, inviter) = (relay.clone(), inviter.clone());
-                        tokio::spawn(async move {
-                            let mut stream = BufReader::new(stream);
-                            if let Some(asked) = asked(&mut stream).await {
-                                return inviter
-                                    .invite(&asked, &listeners.addresses(), stream)
-                                    .await;
-                            }
-                            let status = status(&mesh, &listeners, relay.as_ref());
-                            let _ = timeout(PATIENCE, async move {
-                                stream.write_all(format!("{status}\n").as_bytes()).await?;
-                                stream.shutdown().await
-                            })
-                            .await;
-                        });
-                    }
-                    Ok(None) => return,
-                    Err(e) => {
-                        say(e);
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                }
-            }
-        });
-        Ok(Self { serving })
+    fn invite<'a>(&'a self, asked: &'a Value, stream: BufReader<Stream>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let at = self.listeners.addresses();
+            self.inviter.invite(asked, &at, stream).await;
+        })
     }
-}
 
-/// What is asked for in a first line, if anything is: who wants the status says nothing.
-async fn asked(stream: &mut BufReader<Stream>) -> Option<Value> {
-    let mut line = Vec::new();
-    let mut asking = stream.take(MOST_ASKED);
-    let _ = timeout(ASKING, asking.read_until(b'\n', &mut line)).await;
-    serde_json::from_slice(&line).ok()
-}
-
-fn status(mesh: &Mesh, listeners: &Listeners, relay: Option<&Relay>) -> Value {
-    let node = &mesh.node;
-    let sessions: Vec<Value> = node
-        .sessions()
-        .into_iter()
-        .map(|(peer, path, stats)| {
-            json!({
-                "peer": peer.to_string(),
-                "path": path.to_string(),
-                "relays": path.via.iter().map(PeerId::to_string).collect::<Vec<_>>(),
-                "dialled": path.dialled,
-                "streams": stats.streams,
-            })
+    fn reload(&self) -> BoxFuture<'_, Result<Value, Failure>> {
+        Box::pin(async {
+            let ending = || Failure::new(Code::Refused, "the node is ending");
+            let (done, reloaded) = oneshot::channel();
+            self.reloads.send(done).await.map_err(|_| ending())?;
+            reloaded.await.map_err(|_| ending())?
         })
-        .collect();
-    let registered = mesh.relays.registered();
-    let relay = relay.map(Relay::stats).map(|stats| {
-        json!({
-            "registrations": stats.registrations,
-            "circuits": stats.circuits,
-            "carried": stats.carried,
-            "refused": stats.refused,
-            "idle": stats.idle,
-            "taken_back": stats.taken_back,
-            "bytes": stats.bytes,
-        })
-    });
-    let carrier = mesh.sealed.carrier_stats().map(|stats| {
-        json!({
-            "now": stats.now,
-            "carried": stats.carried,
-            "refused": stats.refused,
-        })
-    });
-    json!({
-        "version": 1,
-        "peer": node.id().to_string(),
-        "listening": listeners.addresses().iter().map(Endpoint::to_string).collect::<Vec<_>>(),
-        "services": node.services(),
-        "registered": registered.iter().map(PeerId::to_string).collect::<Vec<_>>(),
-        "sessions": sessions,
-        "relay": relay,
-        "carrier": carrier,
-        "metrics": numbers::values(),
-    })
+    }
 }

@@ -49,7 +49,7 @@ impl Inviter {
         at: &[Endpoint],
         mut stream: BufReader<Stream>,
     ) {
-        let ended = match self.invited(&asked["invite"], at, &mut stream).await {
+        let ended = match self.invited(asked, at, &mut stream).await {
             Ok(ended) => ended,
             Err(failure) => json!({ "error": failure.to_string() }),
         };

@@ -19,8 +19,12 @@ use cepa::protocols::relay::{Relay, RelayConfig};
 use cepa::protocols::sealed::CarrierConfig;
 use cepa::tls::TlsConfig;
 use cepa::transports::Endpoint;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::args::{self, IdentityFile, Service, Target};
+use crate::control::OfNode;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::gate::Gate;
@@ -34,18 +38,31 @@ use crate::service::Services;
 use crate::service_check;
 use crate::signal::{Asked, Signals};
 use crate::stack::warn_of_dead_hints;
+use crate::status_served::{self, Teller};
+use crate::watched::Watched;
 use crate::{folder, id, send};
 
+mod changes;
 mod config;
 mod control;
 mod inviter;
 
 use config::Config;
-use control::{Control, Listeners};
+use control::{Controlled, Listeners, Reloaded};
 use inviter::Inviter;
 
 pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
-    let config = Config::read(&args.config)?;
+    let read = || {
+        let mut config = Config::read(&args.config)?;
+        if args.watching.control.is_some() {
+            config.control.clone_from(&args.watching.control);
+        }
+        if let Some(at) = args.watching.metrics() {
+            config.metrics = Some(at.to_vec());
+        }
+        Ok::<_, Failure>(config)
+    };
+    let config = read()?;
     let (identity, unsaved) = id::load_unsaved(&IdentityFile {
         path: config.identity.clone(),
     })?;
@@ -60,16 +77,26 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     }
     // Before anybody can send a signal that would end us.
     let mut signals = Signals::watch_with_reload();
-    let mut daemon = Daemon::start(config, identity, unsaved).await?;
+    let (ask_to_reload, mut reloads) = mpsc::channel(1);
+    let mut daemon = Daemon::start(config, identity, unsaved, ask_to_reload).await?;
     manager::ready();
-    while signals.next().await != Asked::ToEnd {
+    loop {
+        let answer = tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::ToEnd => break,
+                _ => None,
+            },
+            Some(answer) = reloads.recv() => Some(answer),
+        };
         manager::reloading();
-        daemon.reload(&args.config).await;
+        let reloaded = daemon.reload(&args.config, read()).await;
+        if let Some(answer) = answer {
+            // Whoever has asked may be gone.
+            let _ = answer.send(reloaded);
+        }
         manager::ready();
     }
-    if let Some(control) = daemon.control.take() {
-        control.close().await;
-    }
+    std::mem::take(&mut daemon.watched).close().await;
     reach::leave(daemon.node(), &mut signals, false).await;
     daemon.services.end().await;
     Ok(())
@@ -81,10 +108,12 @@ struct Daemon {
     services: Arc<Services>,
     /// Where peers may have it listen.
     remote: Arc<RemoteListeners>,
+    /// Who may look at it from elsewhere.
+    teller: Arc<Teller>,
     /// Who may have a session: what the last file says.
     sessions: Sessions,
     relay: Option<Relay>,
-    control: Option<Control>,
+    watched: Watched,
     listeners: Listeners,
     membranes: BTreeMap<String, Membrane>,
     /// The relays that it is to be registered at, since its start.
@@ -96,6 +125,7 @@ struct Daemon {
 struct Begun {
     identity: Option<PathBuf>,
     control: Option<PathBuf>,
+    metrics: Option<Vec<Endpoint>>,
     state: Option<PathBuf>,
     relay: Option<config::Limits>,
     gate: Gate,
@@ -109,6 +139,7 @@ impl Begun {
         Self {
             identity: config.identity.clone(),
             control: config.control.clone(),
+            metrics: config.metrics.clone(),
             state: config.state.clone(),
             relay: config.relay.as_ref().map(|relay| relay.limits),
             gate: config.gate.clone(),
@@ -120,7 +151,13 @@ impl Begun {
 }
 
 impl Daemon {
-    async fn start(config: Config, identity: Identity, unsaved: Unsaved) -> Result<Self, Failure> {
+    async fn start(
+        config: Config,
+        identity: Identity,
+        unsaved: Unsaved,
+        reloads: mpsc::Sender<Reloaded>,
+    ) -> Result<Self, Failure> {
+        let since = Instant::now();
         let reachable = id::through(identity.peer_id(), &config.register)?;
         reach::check_relays(identity.peer_id(), &config.register, false)?;
         for at in &reachable {
@@ -160,6 +197,7 @@ impl Daemon {
         )?;
         let remote = remote_served::on(&mesh.node)?;
         remote.allow(config.remote.clone());
+        let teller = status_served::on(&mesh.node, "node", config.allow_status.clone())?;
         let mut daemon = Self {
             begun: Begun::with(&config),
             relays: BTreeSet::new(),
@@ -167,9 +205,10 @@ impl Daemon {
             config,
             services,
             remote,
+            teller,
             sessions,
             relay,
-            control: None,
+            watched: Watched::default(),
             listeners: Listeners::default(),
             membranes: BTreeMap::new(),
         };
@@ -193,9 +232,8 @@ impl Daemon {
                 "nobody is allowed yet; add `allow` to a service in the configuration file. Refused peers are shown here",
             );
         }
-        if let Some(path) = &daemon.config.control {
-            let relay = daemon.relay.clone();
-            let listeners = daemon.listeners.clone();
+        let (control, metrics) = (&daemon.config.control, &daemon.config.metrics);
+        if control.is_some() || metrics.is_some() {
             let inviter = Inviter {
                 own: identity.peer_id(),
                 invitations: Invitations::on(daemon.node(), folder::now)
@@ -204,8 +242,21 @@ impl Daemon {
                 strangers: Arc::clone(&daemon.sessions.strangers),
                 busy: Arc::default(),
             };
-            let control = Control::open(path, &daemon.mesh, listeners, relay, inviter).await?;
-            daemon.control = Some(control);
+            let controlled = Controlled {
+                node: OfNode {
+                    command: "node",
+                    since,
+                    mesh: daemon.mesh.clone(),
+                    relay: daemon.relay.clone(),
+                },
+                listeners: daemon.listeners.clone(),
+                inviter,
+                reloads,
+            };
+            let watched = Watched::open(control.as_deref(), metrics.as_deref(), || {
+                Arc::new(controlled)
+            });
+            daemon.watched = watched.await?;
         }
         daemon.register().await?;
         Ok(daemon)
@@ -226,6 +277,7 @@ impl Daemon {
         let parts = [
             ("identity", begun.identity != now.identity),
             ("control", begun.control != now.control),
+            ("metrics", begun.metrics != now.metrics),
             ("state", begun.state != now.state),
             ("relay", begun.relay != now.relay),
             ("gate", begun.gate != now.gate),
@@ -357,21 +409,31 @@ impl Daemon {
 
     /// Takes the file over. Who may do what comes first: nothing else that is wrong keeps a permission alive that is gone. The rest
     /// is compared with what runs, and not with the file before, so that what failed is tried again.
-    async fn reload(&mut self, path: &Path) {
-        let config = match Config::read(path) {
+    /// Tells what came of it, in the log and to who has asked.
+    async fn reload(
+        &mut self,
+        path: &Path,
+        config: Result<Config, Failure>,
+    ) -> Result<Value, Failure> {
+        let config = match config {
             Ok(config) => config,
             Err(failure) => {
-                return say(format_args!("{failure}; nothing has changed"));
+                let failure = failure.with("nothing has changed");
+                say(&failure.to_string());
+                return Err(failure);
             }
         };
+        let mut failed: Vec<String> = Vec::new();
         let before = std::mem::replace(&mut self.config, config);
         let now = &self.config;
+        let changed = changes::between(&before, now);
         self.sessions.set(now);
         if let Some(relay) = &self.relay {
             let access = now.relay.as_ref().map(|relay| relay.access.clone());
             relay.set_access(access.unwrap_or_default());
         }
         self.remote.allow(now.remote.clone());
+        self.teller.allow(now.allow_status.clone());
         if before.carrier != now.carrier {
             self.mesh.sealed.carry(carrier(now));
         }
@@ -381,13 +443,13 @@ impl Daemon {
             }
         }
         if let Err(failure) = self.grow_membranes().await {
-            say(failure);
+            failed.push(failure.to_string());
         }
         let offered: Vec<String> = self.config.services.keys().cloned().collect();
         for name in &offered {
             let before = before.services.get(name);
             if let Err(failure) = self.offer(name, before.map(|offer| offer.service.clone())) {
-                say(format_args!("the service {name}: {failure}"));
+                failed.push(format!("the service {name}: {failure}"));
             }
         }
         let later = self.later();
@@ -396,13 +458,14 @@ impl Daemon {
             if !running.contains(&at)
                 && let Err(failure) = self.listen(&at).await
             {
-                say(failure);
+                failed.push(failure.to_string());
             }
         }
         // Where it is registered already, that is all there is to it.
         if let Err(failure) = self.register().await {
-            say(failure);
+            failed.push(failure.to_string());
         }
+        failed.iter().for_each(say);
         let rest = if later.is_empty() {
             String::new()
         } else {
@@ -412,6 +475,9 @@ impl Daemon {
             )
         };
         say(format_args!("reloaded {}{rest}", path.display()));
+        Ok(
+            json!({ "reloaded": path.display().to_string(), "changed": changed, "failed": failed, "restart_for": later }),
+        )
     }
 }
 

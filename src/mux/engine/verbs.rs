@@ -1,19 +1,25 @@
 //! What the application does with streams.
 
+use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::super::code::Refusal;
 use super::super::config::StreamTimeouts;
 use super::super::error::{MuxError, StreamError};
+use super::super::moment::Moment;
 use super::super::priority::Priority;
 use super::super::queue::RecvQueue;
 use super::super::state::Halves;
-use super::super::stats::StreamStats;
+use super::super::stats::{StreamInfo, StreamStats};
 use super::super::store::Key;
 use super::super::stream_entry::Entry;
 use super::Engine;
+
+/// What streams are for that a session keeps to share it: a peer has few services open at once.
+const LABELS: usize = 8;
 
 impl Engine {
     /// Takes the next piece that arrived; `None` at the peer's FIN. What arrived before an abnormal
@@ -266,6 +272,45 @@ impl Engine {
     /// Counters and gauges of a stream.
     pub(crate) fn stream_stats(&self, key: Key) -> StreamStats {
         self.store.get(key).map(Entry::stats).unwrap_or_default()
+    }
+
+    /// All streams, the oldest first, but at most so many.
+    pub(crate) fn streams(&self, now: Instant, most: usize) -> Vec<StreamInfo> {
+        let ago = |moment: Moment| now.saturating_duration_since(moment.instant(self.started_at));
+        let mut all: Vec<&Entry> = self.store.iter().map(|(_, entry)| entry).collect();
+        // By number where the clock does not tell: each end counts its own upwards.
+        let oldest = |entry: &&Entry| (entry.opened_at, entry.id);
+        if all.len() > most {
+            all.select_nth_unstable_by_key(most, oldest);
+            all.truncate(most);
+        }
+        all.sort_unstable_by_key(oldest);
+        let info = |entry: &Entry| StreamInfo {
+            id: entry.id,
+            by_peer: entry.inbound,
+            label: entry.label.as_deref().cloned(),
+            age: ago(entry.opened_at),
+            quiet: ago(entry.active_at),
+            stats: entry.stats(),
+        };
+        all.into_iter().map(info).collect()
+    }
+
+    /// Says what a stream is for. Many are for the same, and share its name.
+    pub(crate) fn set_label(&mut self, key: Key, label: &str) {
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        let known = self.labels.iter().find(|known| ***known == *label);
+        let label = known.cloned().unwrap_or_else(|| {
+            if self.labels.len() == LABELS {
+                self.labels.pop_front();
+            }
+            let new = Arc::new(label.to_owned());
+            self.labels.push_back(Arc::clone(&new));
+            new
+        });
+        entry.label = Some(label);
     }
 
     /// Replaces the time limits of a stream.

@@ -197,3 +197,44 @@ fn a_peer_that_makes_much_happen_is_counted_and_fills_nothing() {
     one.engine.handle_eof();
     assert!(one.engine.take_event().is_none());
 }
+
+#[test]
+fn the_streams_of_a_session_are_listed_oldest_first_with_what_they_are_for() {
+    let mut pair = Pair::new(Config::default(), Duration::ZERO);
+    let (first, there) = pair.open();
+    pair.ends[CLIENT].set_label(first, "up");
+    pair.ends[SERVER].set_label(there, "up");
+    let (second, _) = pair.open();
+    pair.ends[CLIENT].set_label(second, "db");
+    pair.ends[CLIENT].set_label(second, "up");
+    pair.ends[CLIENT].write(first, vec![1; 1000].into());
+    pair.settle();
+    let shown = |end: &Engine, most| -> Vec<_> {
+        let all = end.streams(pair.now, most).into_iter();
+        all.map(|it| {
+            let label = it.label.as_deref().unwrap_or("-").to_owned();
+            (
+                it.id,
+                it.by_peer,
+                label,
+                it.stats.data_out,
+                it.stats.data_in,
+            )
+        })
+        .collect()
+    };
+    let up = || "up".to_owned();
+    let client = &pair.ends[CLIENT];
+    let all = [(1, false, up(), 1000, 0), (3, false, up(), 0, 0)];
+    assert_eq!(shown(client, 10), all);
+    assert_eq!(shown(client, 1), all[..1]);
+    assert_eq!(shown(client, 0), []);
+    let server = &pair.ends[SERVER];
+    let all = [(1, true, up(), 0, 1000), (3, true, "-".to_owned(), 0, 0)];
+    assert_eq!(shown(server, 2), all);
+    for n in 0..100 {
+        pair.ends[CLIENT].set_label(second, &n.to_string());
+    }
+    let last = pair.ends[CLIENT].streams(pair.now, 9).pop().unwrap();
+    assert_eq!(last.label.as_deref(), Some("99"));
+}

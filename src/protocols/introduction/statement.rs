@@ -182,7 +182,7 @@ impl Introduction {
         let said = Statement {
             version: VERSION,
             issuer: issuer.public_key().to_vec().into(),
-            address: to.to_string(),
+            address: to.to_wire(),
             issued: now.as_secs(),
             expires: terms.expires.as_secs(),
             nonce: nonce.into(),

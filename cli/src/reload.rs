@@ -1,0 +1,36 @@
+//! `cepa reload`: has a running node read its configuration file again, and says what came of it.
+
+use serde_json::{Value, json};
+
+use crate::args::Reload;
+use crate::control::Asked;
+use crate::exit::{self, Code, Failure};
+
+pub(crate) async fn run(args: Reload) -> Result<(), Failure> {
+    let asked = Asked::at(&args.control, &json!({ "reload": {} })).await?;
+    let done = asked.only().await?;
+    let words = |list: &str| -> Vec<&str> {
+        let all = done[list].as_array().into_iter().flatten();
+        all.filter_map(Value::as_str).collect()
+    };
+    let (changed, later, failed) = (words("changed"), words("restart_for"), words("failed"));
+    let mut text = format!("reloaded {}\n", done["reloaded"].as_str().unwrap_or("it"));
+    for line in &changed {
+        text += &format!("  {line}\n");
+    }
+    if changed.is_empty() && later.is_empty() && failed.is_empty() {
+        text += "  nothing has changed\n";
+    }
+    if !later.is_empty() {
+        text += &format!("  restart the node to apply: {}\n", later.join(", "));
+    }
+    exit::print(&text)?;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let why = format!(
+        "{}; the rest was taken over. Mend that, and reload again",
+        failed.join("; ")
+    );
+    Err(Failure::new(Code::Other, why))
+}
