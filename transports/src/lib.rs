@@ -27,6 +27,8 @@ mod fd;
 mod framed;
 mod group;
 mod hang_up;
+#[cfg(any(feature = "proxy", feature = "ws"))]
+mod http_head;
 #[doc(hidden)]
 pub mod joint_waker;
 mod limits;
@@ -59,8 +61,18 @@ pub mod throttle;
 mod unix;
 #[cfg(feature = "serial")]
 mod uucp;
+#[cfg(feature = "proxy")]
+mod via;
+#[cfg(not(feature = "proxy"))]
+#[path = "via_off.rs"]
+mod via;
 mod watch;
 mod watched;
+#[cfg(feature = "ws")]
+mod ws;
+#[cfg(not(feature = "ws"))]
+#[path = "ws_off.rs"]
+mod ws;
 
 pub use child::{Child, Killer, Stderr};
 pub use dial::{dial, dial_for, dial_for_peer};

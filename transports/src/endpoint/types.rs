@@ -1,6 +1,8 @@
 //! The typed form of an address. Nothing here knows its text; see `parse` and `print`.
 use std::path::PathBuf;
 
+use super::proxy::Proxy;
+use super::ws::WsSettings;
 use crate::network::Network;
 use crate::rate::Rate;
 
@@ -64,7 +66,7 @@ impl Endpoint {
 
     /// The same address with a port filled in, for a listener that asked for any (port 0).
     pub(crate) fn with_port(mut self, real: u16) -> Self {
-        if let Target::Tcp { port, .. } = &mut self.target {
+        if let Target::Tcp { port, .. } | Target::Ws { port, .. } = &mut self.target {
             *port = real;
         }
         self
@@ -187,6 +189,17 @@ pub enum Target {
         /// Its settings.
         settings: TcpSettings,
     },
+    /// A WebSocket (RFC 6455), under TLS where its settings have it.
+    Ws {
+        /// A name or an address; IPv6 without its brackets.
+        host: String,
+        /// 0 lets a listener take any free port.
+        port: u16,
+        /// What is asked for there, with its query; as HTTP sends it.
+        path: String,
+        /// Its settings.
+        settings: Box<WsSettings>,
+    },
     /// A Unix stream socket.
     Unix {
         /// Where the socket is bound.
@@ -235,7 +248,7 @@ impl Target {
     /// Whether a listener there gives a stream for each who connects, as many at a time as come.
     pub fn accepts_many(&self) -> bool {
         match self {
-            Self::Tcp { .. } | Self::Unix { .. } | Self::Memory { .. } => true,
+            Self::Tcp { .. } | Self::Ws { .. } | Self::Unix { .. } | Self::Memory { .. } => true,
             Self::Stdio
             | Self::Fd { .. }
             | Self::Exec { .. }
@@ -252,13 +265,20 @@ impl Target {
 
     /// Whether dialling it opens a connection over a network, and nothing else: no command is started, no
     /// device opened, no socket of this machine's own services reached by its path.
+    ///
+    /// A WebSocket with a `Host` or headers of its own is more than that: who writes them decides what a server of this
+    /// network is asked for.
     pub fn is_network(&self) -> bool {
-        matches!(self, Self::Tcp { .. })
+        match self {
+            Self::Tcp { .. } => true,
+            Self::Ws { settings, .. } => settings.host.is_none() && settings.headers.is_empty(),
+            _ => false,
+        }
     }
 
     /// Whether it is a socket of the operating system, at which other processes connect.
     pub fn is_socket(&self) -> bool {
-        matches!(self, Self::Tcp { .. } | Self::Unix { .. })
+        matches!(self, Self::Tcp { .. } | Self::Ws { .. } | Self::Unix { .. })
     }
 
     /// Whether there is one stream and, when it is over, never another.
@@ -270,6 +290,8 @@ impl Target {
     pub fn scheme(&self) -> &'static str {
         match self {
             Self::Tcp { .. } => "tcp",
+            Self::Ws { settings, .. } if settings.tls.is_some() => "wss",
+            Self::Ws { .. } => "ws",
             Self::Unix { .. } => "unix",
             Self::Stdio => "stdio",
             Self::Fd { .. } => "fd",
@@ -293,6 +315,8 @@ pub struct TcpSettings {
     /// For listeners: each connection begins with a header of the PROXY protocol, from one of these sources, and others are
     /// refused. Default none: no header.
     pub proxy_from: Option<Box<[Network]>>,
+    /// For diallers: the proxy that connects in our place. Default none. Boxed: few addresses have one.
+    pub proxy: Option<Box<Proxy>>,
 }
 
 impl TcpSettings {
@@ -306,6 +330,7 @@ impl Default for TcpSettings {
             keepalive: Some(Self::KEEPALIVE),
             user_timeout: None,
             proxy_from: None,
+            proxy: None,
         }
     }
 }
