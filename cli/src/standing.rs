@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cepa::transports::{self, Endpoint, Listener, Target, TransportError, TransportErrorKind};
+use cepa::transports::{self, Endpoint, Listener, TransportError, TransportErrorKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::connection::Connected;
@@ -62,9 +62,7 @@ pub(crate) async fn bind(places: &[Endpoint]) -> Result<Vec<Listener>, Transport
 
 /// The address with the port of another one, where it asks for any.
 fn at_its_port(at: &Endpoint, other: &Endpoint) -> Option<Endpoint> {
-    let Target::Tcp { port, .. } = other.target() else {
-        return None;
-    };
+    let (_, port) = other.place()?;
     let text = at.to_string();
     format!("{}:{port}", text.strip_suffix(":0")?).parse().ok()
 }

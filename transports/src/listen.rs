@@ -19,7 +19,7 @@ use crate::{exec, stdio, tcp};
 /// | scheme | what [`Listener::accept`] gives |
 /// |---|---|
 /// | `tcp`, `unix`, `memory` | a stream for each connection; `tcp` at every address of its name |
-/// | `ws`, `wss` | a stream for each connection, before its handshake: where that comes to nothing the first read says so, and one that was no WebSocket but somebody with a browser is at its end |
+/// | `ws`, `wss` | a stream for each connection, before its handshake: where that comes to nothing, as with somebody's browser, the first read says so |
 /// | `fd` | where it is a socket that listens (TCP or Unix), a stream for each connection; otherwise one stream, then `None` |
 /// | `stdio`, `exec` | one stream (the command is started by `listen`), then `None` |
 /// | `serial` | a stream when the first byte has come; the next one when that was dropped and another byte comes |

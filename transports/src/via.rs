@@ -5,9 +5,11 @@
 //! at the target.
 use std::fmt::Write as _;
 use std::io;
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
 use tokio_socks::tcp::Socks5Stream;
 use tokio_socks::{Error as Socks, IntoTargetAddr as _, TargetAddr};
 
@@ -32,6 +34,9 @@ fn refusal(kind: Kind, reason: impl Into<String>, advice: &'static str) -> Refus
     }
 }
 
+/// How long a proxy may take to answer: it dials in its turn, and has as long for that as we have, and as long again.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 const LOGIN: &str = "give the proxy a user and a password: proxy=…://USER:PASSWORD@HOST:PORT";
 const WRONG_LOGIN: &str = "check the user and the password of proxy=";
 const NOT_THIS: &str = "check the kind and the port of the proxy (socks5h:// or http://)";
@@ -45,10 +50,19 @@ pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     host: &str,
     port: u16,
 ) -> Result<(), Refusal> {
-    match proxy.kind {
-        ProxyKind::Socks5 | ProxyKind::Socks5h => socks(proxy, stream, host, port).await,
-        ProxyKind::Http => http(proxy, stream, host, port).await,
-    }
+    let asked = async {
+        match proxy.kind {
+            ProxyKind::Socks5 | ProxyKind::Socks5h => socks(proxy, stream, host, port).await,
+            ProxyKind::Http => http(proxy, stream, host, port).await,
+        }
+    };
+    timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
+        Err(refusal(
+            Kind::TimedOut,
+            "no answer within 20 s",
+            "check the kind, the host and the port of proxy=",
+        ))
+    })
 }
 
 async fn socks<S: AsyncRead + AsyncWrite + Unpin>(
@@ -73,12 +87,12 @@ fn of_socks(error: Socks) -> Refusal {
     match error {
         Socks::Io(error) => of_io(&error),
         Socks::NoAcceptableAuthMethods | Socks::AuthorizationRequired => refusal(
-            Kind::PermissionDenied,
+            Kind::Rejected,
             "it takes none of the logins that were offered",
             LOGIN,
         ),
         Socks::PasswordAuthFailure(_) => refusal(
-            Kind::PermissionDenied,
+            Kind::Rejected,
             "it refuses the user or the password",
             WRONG_LOGIN,
         ),
@@ -87,11 +101,9 @@ fn of_socks(error: Socks) -> Refusal {
             "SOCKS needs a user and a password that are not empty",
             WRONG_LOGIN,
         ),
-        Socks::ConnectionNotAllowedByRuleset => refusal(
-            Kind::PermissionDenied,
-            "its rules forbid this connection",
-            RULES,
-        ),
+        Socks::ConnectionNotAllowedByRuleset => {
+            refusal(Kind::Rejected, "its rules forbid this connection", RULES)
+        }
         Socks::GeneralSocksServerFailure => refusal(
             Kind::Other,
             "it failed without saying why",
@@ -190,13 +202,13 @@ fn of_status(status: u16, reason: &str, login: bool) -> Refusal {
     let said = |what: &str| format!("{what} ({})", words.trim());
     match status {
         407 if login => refusal(
-            Kind::PermissionDenied,
+            Kind::Rejected,
             said("it refuses the user or the password"),
             WRONG_LOGIN,
         ),
-        407 => refusal(Kind::PermissionDenied, said("it asks for a login"), LOGIN),
+        407 => refusal(Kind::Rejected, said("it asks for a login"), LOGIN),
         401 | 403 => refusal(
-            Kind::PermissionDenied,
+            Kind::Rejected,
             said("its rules forbid this connection"),
             RULES,
         ),

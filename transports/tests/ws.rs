@@ -37,8 +37,8 @@ async fn answered(answer: &'static [u8]) -> (Kind, String) {
 async fn each_refusal_of_a_front_end_has_its_words() {
     for (answer, kind, words) in [
         (&b"HTTP/1.1 404 Not Found\r\n\r\n"[..], Kind::NotFound, "check the path"),
-        (b"HTTP/1.1 403 Forbidden\r\n\r\n", Kind::PermissionDenied, "header=NAME:VALUE"),
-        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", Kind::PermissionDenied, "not allowed"),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", Kind::Rejected, "header=NAME:VALUE"),
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", Kind::Rejected, "not allowed"),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Kind::Refused, "is the listener running"),
         (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", Kind::Refused, "does not reach"),
         (b"HTTP/1.1 504 Gateway Timeout\r\n\r\n", Kind::TimedOut, "in time"),
@@ -120,7 +120,8 @@ async fn whoever_comes_with_something_else_ends_and_holds_up_nobody() {
     let mut page = String::new();
     browser.read_to_string(&mut page).await.unwrap();
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
-    assert_eq!(accepted.read(&mut [0; 9]).await.unwrap(), 0);
+    let error = accepted.read(&mut [0; 9]).await.unwrap_err();
+    assert!(error.to_string().contains("(answered 200 OK)"), "{error}");
     assert!(accepted.write(b"x").await.is_err());
     // Somebody who speaks no HTTP.
     let mut other = TcpStream::connect(&place).await.unwrap();
@@ -136,10 +137,9 @@ async fn whoever_comes_with_something_else_ends_and_holds_up_nobody() {
     let wrong = endpoint(&at.replace("/cepa", "/other"));
     let (dialled, accepted) = tokio::join!(dial(&wrong), listener.accept());
     assert_eq!(dialled.unwrap_err().kind(), Kind::NotFound);
-    assert_eq!(
-        accepted.unwrap().unwrap().read(&mut [0; 9]).await.unwrap(),
-        0
-    );
+    let read = accepted.unwrap().unwrap().read(&mut [0; 9]).await;
+    let error = read.unwrap_err().to_string();
+    assert!(error.contains("(answered 404 Not Found)"), "{error}");
     // And, all the while, one that is right.
     let at = listener.endpoint().clone();
     let (dialled, accepted) = tokio::join!(dial(&at), listener.accept());

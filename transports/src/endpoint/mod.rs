@@ -59,7 +59,7 @@ mod ws;
 pub use parse::ParseError;
 pub use print::Revealed;
 pub use proxy::{Proxy, ProxyKind, ProxyLogin};
-pub use secret::Secret;
+pub use secret::{Secret, hidden};
 pub use types::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
     Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, TcpSettings, UnixSettings,

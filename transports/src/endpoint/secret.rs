@@ -47,7 +47,8 @@ impl fmt::Display for Secret {
 }
 
 /// A text that failed to be an address, for a message: what stands where a password or the value of a header would is hidden.
-pub(super) fn hidden(text: &str) -> String {
+#[must_use]
+pub fn hidden(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     // `://user:password@`

@@ -39,6 +39,11 @@ impl Endpoint {
         self.target.scheme()
     }
 
+    /// The host and the port of a network connection; see [`Target::place`].
+    pub fn place(&self) -> Option<(&str, u16)> {
+        self.target.place()
+    }
+
     /// See [`Target::accepts_many`].
     pub fn accepts_many(&self) -> bool {
         self.target.accepts_many()
@@ -273,6 +278,14 @@ impl Target {
             Self::Tcp { .. } => true,
             Self::Ws { settings, .. } => settings.host.is_none() && settings.headers.is_empty(),
             _ => false,
+        }
+    }
+
+    /// The host and the port of what is a network connection, dialled or listened on.
+    pub fn place(&self) -> Option<(&str, u16)> {
+        match self {
+            Self::Tcp { host, port, .. } | Self::Ws { host, port, .. } => Some((host, *port)),
+            _ => None,
         }
     }
 

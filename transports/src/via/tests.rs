@@ -76,7 +76,7 @@ async fn each_refusal_of_socks_has_its_words() {
     let mut all = std::collections::BTreeSet::new();
     for (reply, kind) in [
         (1, Kind::Other),
-        (2, Kind::PermissionDenied),
+        (2, Kind::Rejected),
         (3, Kind::Other),
         (4, Kind::NotFound),
         (5, Kind::Refused),
@@ -108,8 +108,8 @@ async fn each_refusal_of_socks_has_its_words() {
     let gone = asked(&plain, ("a", 80), &[(b"\x05\x01\x00", b"")]).await;
     let empty = asked(&proxy("socks5h://u@p:1"), ("a", 80), &[]).await;
     for (refused, kind) in [
-        (none, Kind::PermissionDenied),
-        (wrong, Kind::PermissionDenied),
+        (none, Kind::Rejected),
+        (wrong, Kind::Rejected),
         (http, Kind::Invalid),
         (gone, Kind::Lost),
         (empty, Kind::Invalid),
@@ -151,12 +151,12 @@ async fn each_refusal_of_http_has_its_words() {
     for (answer, kind, words) in [
         (
             "HTTP/1.1 407 Who are you\r\n\r\n",
-            Kind::PermissionDenied,
+            Kind::Rejected,
             "asks for a login (407 Who are you)",
         ),
         (
             "HTTP/1.1 403 Filtered\r\n\r\n",
-            Kind::PermissionDenied,
+            Kind::Rejected,
             "rules forbid",
         ),
         ("HTTP/1.1 404 No\r\n\r\n", Kind::NotFound, "no such host"),
@@ -199,4 +199,24 @@ async fn each_refusal_of_http_has_its_words() {
         "{refused:?}"
     );
     assert!(!format!("{refused:?}").contains("sesame"));
+}
+
+/// In virtual time.
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_stalls_is_given_up() {
+    for (kind, some) in [
+        ("socks5h", &b""[..]),
+        ("socks5h", b"\x05"),
+        ("socks5h", b"\x05\x00\x05\x00\x00"),
+        ("http", b""),
+        ("http", b"HTTP/1.1 200 OK\r\n"),
+    ] {
+        let (mut near, mut far) = duplex(1 << 16);
+        far.write_all(some).await.unwrap();
+        let start = tokio::time::Instant::now();
+        let proxy = proxy(&format!("{kind}://p:1"));
+        let refused = connect(&proxy, &mut near, "a", 80).await.unwrap_err();
+        assert_eq!(refused.kind, Kind::TimedOut, "{refused:?}");
+        assert_eq!(start.elapsed().as_secs(), 20);
+    }
 }

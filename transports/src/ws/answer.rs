@@ -16,17 +16,28 @@ use crate::http_head;
 /// What a browser shows.
 const PAGE: &str = "This is cepa, a secure channel between peers. It answers other cepas here, by WebSocket, and has nothing for a browser.\n";
 
-/// Reads one request and answers it. True: a WebSocket begins. False: it was another one, or the connection was closed before it.
+/// What came of a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// A WebSocket begins.
+    WebSocket,
+    /// Somebody wanted something else, and got a page of this status.
+    Page(StatusCode),
+    /// It was closed before a request.
+    Nothing,
+}
+
+/// Reads one request and answers it.
 ///
 /// # Errors
 /// What is no HTTP, and what breaks on the way; also a handshake that is wrong, which has been answered.
-pub(super) async fn answer<S>(stream: &mut S, path: &str) -> io::Result<bool>
+pub(super) async fn answer<S>(stream: &mut S, path: &str) -> io::Result<Answer>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let head = http_head::read(stream).await?;
     if head.is_empty() {
-        return Ok(false);
+        return Ok(Answer::Nothing);
     }
     let verdict = match http_head::request(&head) {
         Ok(request) => judge(&request, path),
@@ -39,11 +50,11 @@ where
         Verdict::WebSocket(response) => {
             stream.write_all(response.as_bytes()).await?;
             stream.flush().await?;
-            Ok(true)
+            Ok(Answer::WebSocket)
         }
         Verdict::Page(status, body) => {
             send(stream, status, body, "").await?;
-            Ok(false)
+            Ok(Answer::Page(status))
         }
         Verdict::Wrong(error) => {
             let version = match error {
@@ -129,7 +140,7 @@ mod tests {
     use super::*;
 
     /// What is answered, and what becomes of the stream.
-    async fn asked(request: &str) -> (String, io::Result<bool>) {
+    async fn asked(request: &str) -> (String, io::Result<Answer>) {
         let (mut near, mut far) = duplex(1 << 16);
         near.write_all(request.as_bytes()).await.unwrap();
         near.shutdown().await.unwrap();
@@ -151,13 +162,13 @@ mod tests {
     async fn a_websocket_is_opened_at_its_path_alone() {
         let version = "Sec-WebSocket-Version: 13\r\n";
         let (text, outcome) = asked(&upgrade("/cepa?a=b", version)).await;
-        assert!(outcome.unwrap());
+        assert_eq!(outcome.unwrap(), Answer::WebSocket);
         assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
         // The example of RFC 6455, section 1.3.
         assert!(text.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{text}");
         for path in ["/", "/cepa", "/cepa?a=c", "/cepa?a=b/"] {
             let (text, outcome) = asked(&upgrade(path, version)).await;
-            assert!(!outcome.unwrap());
+            assert_eq!(outcome.unwrap(), Answer::Page(StatusCode::NOT_FOUND));
             assert!(text.starts_with("HTTP/1.1 404 Not Found\r\n"), "{text}");
         }
         let (text, outcome) = asked(&upgrade("/cepa?a=b", "")).await;
@@ -168,13 +179,13 @@ mod tests {
         let origin = format!("{version}Origin: http://example.com\r\n");
         let (text, outcome) = asked(&upgrade("/cepa?a=b", &origin)).await;
         assert!(text.starts_with("HTTP/1.1 403 "), "{text}");
-        assert!(!outcome.unwrap());
+        assert_eq!(outcome.unwrap(), Answer::Page(StatusCode::FORBIDDEN));
     }
 
     #[tokio::test]
     async fn a_browser_gets_a_page() {
         let (text, outcome) = asked("GET /cepa?a=b HTTP/1.1\r\nHost: h\r\n\r\n").await;
-        assert!(!outcome.unwrap());
+        assert_eq!(outcome.unwrap(), Answer::Page(StatusCode::OK));
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
         assert!(text.contains("This is cepa"), "{text}");
         let (text, _) = asked("HEAD /cepa?a=b HTTP/1.0\r\n\r\n").await;
@@ -195,6 +206,6 @@ mod tests {
         assert!(text.is_empty(), "{text}");
         assert!(outcome.unwrap_err().to_string().contains("not HTTP"));
         // Somebody who only looked whether the port is open.
-        assert!(!asked("").await.1.unwrap());
+        assert_eq!(asked("").await.1.unwrap(), Answer::Nothing);
     }
 }

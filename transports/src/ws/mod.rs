@@ -26,6 +26,7 @@ use crate::stream::{Stream, Wire};
 use crate::tcp::{self, TcpSockets};
 use crate::text::clean;
 
+use self::answer::Answer;
 use self::opening::Opening;
 use self::stream::{Below, Messages};
 
@@ -88,23 +89,32 @@ pub(crate) async fn dial(
     let below = tcp::dial(endpoint, host, port, &settings.tcp).await?;
     let (remote, local) = (below.remote().clone(), below.local());
     let label = label(endpoint, &below);
+    let wire = open(request, tls, below, settings).await.map_err(fail)?;
+    Ok(Stream::from_wire(wire, label)
+        .with_remote(remote)
+        .with_local(local))
+}
+
+/// Over a connection that is there.
+async fn open(
+    request: Request<()>,
+    tls: Option<tls::Dialler>,
+    below: Stream,
+    settings: &WsSettings,
+) -> Result<Box<dyn Wire>, Failure> {
     let opened = async {
         match tls {
             Some(tls) => upgrade(request, tls.handshake(below).await?, settings).await,
             None => upgrade(request, below, settings).await,
         }
     };
-    match timeout(HANDSHAKE, opened).await {
-        Ok(Ok(wire)) => Ok(Stream::from_wire(wire, label)
-            .with_remote(remote)
-            .with_local(local)),
-        Ok(Err(failure)) => Err(fail(failure)),
-        Err(_) => Err(fail(Failure::new(
+    timeout(HANDSHAKE, opened).await.unwrap_or_else(|_| {
+        Err(Failure::new(
             Kind::TimedOut,
             "connected, but no answer to the WebSocket handshake within 15 s",
             "check the port, and what the front end passes this path on to",
-        ))),
-    }
+        ))
+    })
 }
 
 /// That of the connection below, under this scheme.
@@ -208,7 +218,7 @@ fn of_status(answer: &http::Response<Option<Vec<u8>>>) -> Failure {
             )
         }
         401 | 403 | 407 => Failure::new(
-            Kind::PermissionDenied,
+            Kind::Rejected,
             said("who asks is not allowed there"),
             "a front end may want a header: header=NAME:VALUE",
         ),
@@ -286,21 +296,24 @@ impl WsListener {
         let (remote, local) = (below.remote().clone(), below.local());
         let label = label(endpoint, &below);
         let shared = Arc::clone(&self.shared);
-        let opening = Opening::new(async move {
-            let opened = timeout(HANDSHAKE, shared.open(below));
-            opened.await.unwrap_or_else(|_| {
-                let why = "no WebSocket handshake within 15 s";
-                Err(io::Error::new(io::ErrorKind::TimedOut, why))
-            })
-        });
-        Ok(Stream::from_wire(opening, label)
+        Ok(Stream::from_wire(shared.accepted(below), label)
             .with_remote(remote)
             .with_local(local))
     }
 }
 
 impl Shared {
-    /// `None`: somebody who wanted no WebSocket, and has been answered.
+    fn accepted(self: Arc<Self>, below: Stream) -> Opening {
+        Opening::new(async move {
+            let opened = timeout(HANDSHAKE, self.open(below));
+            opened.await.unwrap_or_else(|_| {
+                let why = "no WebSocket handshake within 15 s";
+                Err(io::Error::new(io::ErrorKind::TimedOut, why))
+            })
+        })
+    }
+
+    /// `None`: nobody, who closed before a request.
     async fn open(&self, below: Stream) -> io::Result<Option<Box<dyn Wire>>> {
         match &self.tls {
             Some(tls) => self.answered(tls.handshake(below).await?).await,
@@ -309,10 +322,57 @@ impl Shared {
     }
 
     async fn answered<S: Below>(&self, mut below: S) -> io::Result<Option<Box<dyn Wire>>> {
-        if !answer::answer(&mut below, &self.path).await? {
-            return Ok(None);
+        match answer::answer(&mut below, &self.path).await? {
+            Answer::WebSocket => {
+                let messages = Messages::accepted(below, self.ping).await;
+                Ok(Some(Box::new(messages)))
+            }
+            Answer::Nothing => Ok(None),
+            Answer::Page(status) => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("no WebSocket was asked for, or not at this path (answered {status})"),
+            )),
         }
-        let messages = Messages::accepted(below, self.ping).await;
-        Ok(Some(Box::new(messages)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// In virtual time.
+    #[tokio::test(start_paused = true)]
+    async fn a_front_end_that_stalls_is_given_up() {
+        let settings = WsSettings::default();
+        for some in [&b""[..], b"HTTP/1.1 101 Switching Protocols\r\n"] {
+            let (near, mut far) = duplex(1 << 16);
+            far.write_all(some).await.unwrap();
+            let request = request("h", 80, "/", &settings).ok().unwrap();
+            let start = Instant::now();
+            let opened = open(request, None, Stream::from(near), &settings).await;
+            let failure = opened.err().unwrap();
+            assert_eq!(failure.kind, Kind::TimedOut, "{}", failure.reason);
+            assert_eq!(start.elapsed(), HANDSHAKE);
+        }
+    }
+
+    /// In virtual time.
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_to_a_listener_is_given_up() {
+        let shared = Arc::new(Shared {
+            path: "/".to_owned(),
+            ping: None,
+            tls: None,
+        });
+        let (near, far) = duplex(1 << 16);
+        let start = Instant::now();
+        let mut stream = shared.accepted(Stream::from(far));
+        let error = stream.read(&mut [0; 9]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed(), HANDSHAKE);
+        drop(near);
     }
 }

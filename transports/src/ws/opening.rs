@@ -21,7 +21,7 @@ enum State {
     /// Dropped early, it is ended.
     Waiting(JoinHandle<Opened>),
     Open(Box<dyn Wire>),
-    /// Nobody wanted a stream: it is at its end.
+    /// It was closed before a request: it is at its end.
     Nobody,
     /// Told once, as the failure of whatever was tried first.
     Failed,
