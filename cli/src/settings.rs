@@ -23,7 +23,7 @@ use crate::exit::{Code, Failure};
 use crate::folder;
 use crate::keep;
 use crate::toml_file::{explained, line_number};
-use crate::words::{EscapeChar, Expected};
+use crate::words::{EscapeChar, Expected, ProxyChoice};
 
 /// Thousands of names; a file that is larger must be something else.
 const MAX_FILE: u64 = 1 << 20;
@@ -33,6 +33,8 @@ const MAX_FILE: u64 = 1 << 20;
 pub(crate) struct Settings {
     /// Where a peer is looked for that has no address.
     pub(crate) relay: Option<PeerAddr>,
+    /// Like `--proxy`.
+    pub(crate) proxy: Option<ProxyChoice>,
     pub(crate) targets: BTreeMap<String, Target>,
 }
 
@@ -93,6 +95,7 @@ impl FromStr for Trusting {
 #[serde(deny_unknown_fields)]
 struct File {
     relay: Option<Spanned<String>>,
+    proxy: Option<Spanned<String>>,
     #[serde(default)]
     targets: BTreeMap<Spanned<String>, FileTarget>,
 }
@@ -202,6 +205,10 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         }
         Ok(relay)
     });
+    let proxy = file.proxy.as_ref();
+    let proxy = proxy
+        .map(|word| parsed(word, "proxy", &wrong))
+        .transpose()?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let mut targets = BTreeMap::new();
     for (name, target) in file.targets {
@@ -217,6 +224,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     }
     Ok(Settings {
         relay: relay.transpose()?,
+        proxy,
         targets,
     })
 }

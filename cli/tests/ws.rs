@@ -14,9 +14,8 @@ fn serve(place: &Place, at: &str) -> Server {
 }
 
 /// The sum of "hello" by way of an address.
-fn works(place: &Place, address: &str, id: &str) {
-    let (own, _) = place.identity("client");
-    let mut words = vec!["connect", address, "up", "--identity", &own];
+fn works(place: &Place, own: &str, address: &str, id: &str) {
+    let mut words = vec!["connect", address, "up", "--identity", own];
     if !address.starts_with("cepa://") {
         words.extend(["--expect", id]);
     }
@@ -30,15 +29,16 @@ fn a_service_is_reached_at_its_path() {
     let place = Place::new();
     let server = serve(&place, "ws:127.0.0.1:0/cepa");
     let (at, id) = (server.address(), server.id());
+    let (own, _) = place.identity("client");
     assert!(
         at.starts_with("ws:127.0.0.1:") && at.ends_with("/cepa"),
         "{at}"
     );
-    works(&place, &at, &id);
-    works(&place, &format!("mux+tls+{at}"), &id);
+    works(&place, &own, &at, &id);
+    works(&place, &own, &format!("mux+tls+{at}"), &id);
     // As a hint of a peer.
     let hint = at.replace("/cepa", "%2Fcepa");
-    works(&place, &format!("cepa://{id}@{hint}"), &id);
+    works(&place, &own, &format!("cepa://{id}@{hint}"), &id);
     let line = place.fails_quietly(
         &[
             "connect",
@@ -154,4 +154,108 @@ fn secrets_are_not_shown() {
         "up",
     ]);
     assert!(!text(&output.stderr).contains("sesame"), "{output:?}");
+}
+
+/// A proxy that connects wherever it is asked to, and tells where that was.
+fn honest_proxy() -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let (asked, all) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).unwrap_or(0) == 1 {
+                head.extend(byte);
+            }
+            let head = text(&head);
+            let to = head.split(' ').nth(1).unwrap().to_owned();
+            // A name that only the proxy knows.
+            let real = to.replace("inside.example", "127.0.0.1");
+            let mut server = TcpStream::connect(&real).unwrap();
+            let _ = asked.send(to);
+            client.write_all(b"HTTP/1.1 200 Fine\r\n\r\n").unwrap();
+            let (mut back, mut front) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut back, &mut front));
+            thread::spawn(move || std::io::copy(&mut client, &mut server));
+        }
+    });
+    (at.to_string(), all)
+}
+
+#[test]
+fn the_environment_and_the_configuration_name_a_proxy_where_that_is_wanted() {
+    let place = Place::new();
+    let (plain, web) = (
+        serve(&place, "tcp:127.0.0.1:0"),
+        serve(&place, "ws:127.0.0.1:0/x"),
+    );
+    let (proxy, asked) = honest_proxy();
+    let (own, _) = place.identity("client");
+    let connect = |words: &[&str], at: &str, id: &str, environment: &[(&str, &str)]| {
+        let at = at.replace("127.0.0.1", "inside.example");
+        let hint = format!("cepa://{id}@{}", at.replace('/', "%2F"));
+        let mut command = place.cepa(words);
+        command.args(["connect", &hint, "up", "--identity", &own]);
+        for name in ["ALL_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
+            command.env_remove(name).env_remove(name.to_lowercase());
+        }
+        command.envs(environment.iter().copied());
+        common::finish(command.spawn().unwrap())
+    };
+    let url = format!("http://me:sesame@{proxy}");
+    let through = |words: &[&str], server: &Server, environment: &[(&str, &str)]| {
+        let output = connect(words, &server.address(), &server.id(), environment);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let to = asked.recv_timeout(common::PATIENCE).unwrap();
+        assert!(to.starts_with("inside.example:"), "{to}");
+    };
+    through(&["--proxy", "env"], &plain, &[("ALL_PROXY", &url)]);
+    through(&["--proxy", "env"], &web, &[("https_proxy", &proxy)]);
+    through(&["--proxy", &url], &plain, &[]);
+    // What is not wanted is not done; the name is known to nobody else.
+    for (words, environment) in [
+        (&[][..], &[("ALL_PROXY", &*url)][..]),
+        (&["--proxy", "none"], &[("ALL_PROXY", &url)]),
+        (
+            &["--proxy", "env"],
+            &[("ALL_PROXY", &url), ("NO_PROXY", ".example")],
+        ),
+        (&["--proxy", "env"], &[]),
+    ] {
+        let output = connect(words, &plain.address(), &plain.id(), environment);
+        common::failed(&output, 5);
+    }
+    let output = connect(
+        &["--proxy", "env"],
+        &plain.address(),
+        &plain.id(),
+        &[("ALL_PROXY", "ftp://me:sesame@x")],
+    );
+    let line = common::failed(&output, 2);
+    assert!(
+        line.contains("ALL_PROXY: expected a proxy") && !line.contains("sesame"),
+        "{line}"
+    );
+    let output = connect(&["--proxy", "yes"], &plain.address(), &plain.id(), &[]);
+    assert!(common::failed(&output, 2).contains("expected env, none or a proxy"));
+    // By the configuration, which the command line overrules.
+    let file = place.path("config/config.toml");
+    std::fs::write(&file, "proxy = \"env\"\n").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    through(&[], &plain, &[("ALL_PROXY", &url)]);
+    let output = connect(
+        &["--proxy", "none"],
+        &plain.address(),
+        &plain.id(),
+        &[("ALL_PROXY", &url)],
+    );
+    common::failed(&output, 5);
+    std::fs::write(&file, "proxy = \"maybe\"\n").unwrap();
+    let line = place.fails(&["config", "check"], 2);
+    assert!(
+        line.contains("config.toml:1: proxy: expected env"),
+        "{line}"
+    );
+    assert!(asked.try_recv().is_err());
 }
