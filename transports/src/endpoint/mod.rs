@@ -45,10 +45,13 @@
 //! A parse error names the column, what was expected there, and the nearest valid word.
 
 mod command;
+mod connection;
+mod escape;
 mod keys;
 mod options;
 mod parse;
 mod print;
+mod print_connection;
 mod proxy;
 mod secret;
 mod serial;
@@ -56,15 +59,14 @@ mod socket;
 mod types;
 mod ws;
 
+pub use connection::{Proxy, ProxyKind, ProxyLogin, TcpSettings, WsSettings, WsTls};
 pub use parse::ParseError;
 pub use print::Revealed;
-pub use proxy::{Proxy, ProxyKind, ProxyLogin};
 pub use secret::{Secret, hidden};
 pub use types::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
-    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, TcpSettings, UnixSettings,
+    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, UnixSettings,
 };
-pub use ws::{WsSettings, WsTls};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::keys::{BARE, DUPLEX, REPEATED, keys_of, nearest};
+use super::secret::Secret;
 use super::types::{Duplex, MTU};
 use crate::text::percent_decode;
 
@@ -232,6 +233,14 @@ pub(super) fn unescape(text: &str, start: usize) -> Result<Vec<u8>, Wrong> {
             "two hex digits after \"%\" (a plain \"%\" is written %25)",
         ),
     }
+}
+
+/// A secret from the text of an address.
+pub(super) fn secret(text: String, at: usize) -> Result<Secret, Wrong> {
+    if text == Secret::HIDDEN {
+        return wrong(at, "the secret itself: *** stands where one was hidden");
+    }
+    Ok(Secret::from(text))
 }
 
 /// A number written in decimal digits alone (no sign, no space).

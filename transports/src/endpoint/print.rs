@@ -1,15 +1,13 @@
 //! Typed address to text: the one canonical form. It is fit to be shown as it is: what is not printable is
 //! written as an escape.
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
+use super::escape::{escape, escape_path};
+use super::print_connection::{self, place};
 use super::types::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, ModemLine, Parity,
-    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, TcpSettings,
+    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target,
 };
-use super::ws;
-use crate::network::Network;
 use crate::text::is_printable;
 
 impl fmt::Display for Layer {
@@ -78,14 +76,6 @@ impl fmt::Display for Target {
     }
 }
 
-fn place(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
-    if host.contains(':') {
-        write!(f, "[{host}]:{port}")
-    } else {
-        write!(f, "{host}:{port}")
-    }
-}
-
 impl Target {
     fn write(&self, f: &mut fmt::Formatter<'_>, reveal: bool) -> fmt::Result {
         write!(f, "{}:", self.scheme())?;
@@ -96,7 +86,7 @@ impl Target {
                 settings,
             } => {
                 place(f, host, *port)?;
-                tcp(f, settings, reveal)
+                print_connection::tcp(f, settings, reveal)
             }
             Self::Ws {
                 host,
@@ -105,7 +95,7 @@ impl Target {
                 settings,
             } => {
                 place(f, host, *port)?;
-                ws::write(f, path, settings, reveal)
+                print_connection::ws(f, path, settings, reveal)
             }
             Self::Unix { path, settings } => {
                 escape_path(f, path)?;
@@ -149,31 +139,6 @@ impl Target {
             Self::Memory { name } => escape(f, name),
         }
     }
-}
-
-pub(super) fn tcp(f: &mut fmt::Formatter<'_>, s: &TcpSettings, reveal: bool) -> fmt::Result {
-    match s.keepalive {
-        Some(TcpSettings::KEEPALIVE) => {}
-        Some(seconds) => write!(f, ",keepalive={seconds}")?,
-        None => f.write_str(",keepalive=no")?,
-    }
-    if let Some(seconds) = s.user_timeout {
-        write!(f, ",user-timeout={seconds}")?;
-    }
-    if let Some(from) = &s.proxy_from {
-        f.write_str(",proxy-protocol=yes")?;
-        if **from != *Network::loopback() {
-            for (i, network) in from.iter().enumerate() {
-                f.write_str(if i == 0 { ",proxy-from=" } else { "+" })?;
-                write!(f, "{network}")?;
-            }
-        }
-    }
-    let Some(proxy) = &s.proxy else {
-        return Ok(());
-    };
-    f.write_str(",proxy=")?;
-    proxy.write(f, reveal)
 }
 
 fn serial(f: &mut fmt::Formatter<'_>, s: &SerialSettings) -> fmt::Result {
@@ -293,33 +258,4 @@ fn quote(f: &mut fmt::Formatter<'_>, word: &str) -> fmt::Result {
     }
     // Inside single quotes everything is literal; a single quote itself is put between two of them.
     write!(f, "'{}'", word.replace('\'', r"'\''"))
-}
-
-/// A path as bytes: what is valid UTF-8 is escaped as text, any other byte as `%XX`.
-pub(super) fn escape_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
-    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
-        escape(f, chunk.valid())?;
-        for byte in chunk.invalid() {
-            write!(f, "%{byte:02X}")?;
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn escape(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    escape_with(f, text, &['%', ',', '?'])
-}
-
-/// With `%XX` for these, too.
-pub(super) fn escape_with(f: &mut fmt::Formatter<'_>, text: &str, these: &[char]) -> fmt::Result {
-    for c in text.chars() {
-        if !is_printable(c) || these.contains(&c) {
-            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                write!(f, "%{byte:02X}")?;
-            }
-        } else {
-            write!(f, "{c}")?;
-        }
-    }
-    Ok(())
 }

@@ -6,82 +6,13 @@
 //!
 //! It is split where it is written, and its user and password are unescaped after that; so an `@` or `:` in them is
 //! written `%40` or `%3A`, as in URLs (RFC 3986, section 3.2.1), and no escape is resolved twice.
-use std::fmt;
-
-use super::options::{Opt, Wrong, host_port, unescape, wrong, wrong_word};
-use super::print::escape_with;
-use super::secret::Secret;
-
-/// A proxy to dial through.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Proxy {
-    /// What is spoken with it, and who resolves names.
-    pub kind: ProxyKind,
-    /// A name or an address; IPv6 without its brackets.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// Who we are there. Default nobody.
-    pub login: Option<ProxyLogin>,
-}
-
-/// What is spoken with a proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProxyKind {
-    /// SOCKS 5 (RFC 1928); this machine resolves names.
-    Socks5,
-    /// SOCKS 5; the proxy resolves names.
-    Socks5h,
-    /// CONNECT of HTTP (RFC 9110, section 9.3.6); the proxy resolves names.
-    Http,
-}
-
-impl ProxyKind {
-    const ALL: [Self; 3] = [Self::Socks5, Self::Socks5h, Self::Http];
-
-    /// The word before `://`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Socks5 => "socks5",
-            Self::Socks5h => "socks5h",
-            Self::Http => "http",
-        }
-    }
-}
-
-/// A user of a proxy.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ProxyLogin {
-    /// The name, 1 to 255 bytes (RFC 1929, section 2); no `:` for HTTP (RFC 7617, section 2).
-    pub user: String,
-    /// The password, up to 255 bytes; may be empty.
-    pub password: Secret,
-}
+use super::connection::{Proxy, ProxyKind, ProxyLogin};
+use super::options::{Opt, Wrong, host_port, secret, unescape, wrong, wrong_word};
 
 /// Bytes of a name or of a password (RFC 1929, section 2).
 const WORD: usize = 255;
 
 impl Proxy {
-    /// The text, with the password or with `***` in its place.
-    pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, reveal: bool) -> fmt::Result {
-        write!(f, "{}://", self.kind.word())?;
-        if let Some(login) = &self.login {
-            escape_with(f, &login.user, USERINFO)?;
-            if !login.password.reveal().is_empty() {
-                f.write_str(":")?;
-                match reveal {
-                    true => escape_with(f, login.password.reveal(), USERINFO)?,
-                    false => f.write_str(Secret::HIDDEN)?,
-                }
-            }
-            f.write_str("@")?;
-        }
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-
     /// From the value of a variable such as `ALL_PROXY`, which may leave the scheme and the port out: then it is an HTTP proxy, at port
     /// 80 (`socks5`: 1080).
     ///
@@ -108,16 +39,6 @@ impl Proxy {
         parse(&full, 0).map_err(|wrong| format!("expected {}", wrong.expected))
     }
 }
-
-/// `socks5h://user:***@host:1080`
-impl fmt::Display for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f, false)
-    }
-}
-
-/// What is escaped in a user and in a password: what ends them, what ends an option, and the escape itself.
-const USERINFO: &[char] = &['%', ',', '?', '&', ':', '@', '/', '#'];
 
 pub(super) fn proxy(option: &Opt<'_>) -> Result<Proxy, Wrong> {
     parse(option.value, option.value_at)
@@ -178,6 +99,6 @@ fn login_of(text: &str, at: usize, kind: ProxyKind) -> Result<ProxyLogin, Wrong>
     let password = word(password, password_at)?;
     Ok(ProxyLogin {
         user,
-        password: Secret::parsed(password, password_at)?,
+        password: secret(password, password_at)?,
     })
 }

@@ -4,8 +4,6 @@
 //! whole text is asked for by name (`Endpoint::revealed`).
 use std::fmt;
 
-use super::options::{Wrong, wrong};
-
 /// A text that is printed as `***`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
@@ -17,14 +15,6 @@ impl Secret {
     /// It, as it is used.
     pub fn reveal(&self) -> &str {
         &self.0
-    }
-
-    /// From the text of an address.
-    pub(super) fn parsed(text: String, at: usize) -> Result<Self, Wrong> {
-        if text == Self::HIDDEN {
-            return wrong(at, "the secret itself: *** stands where one was hidden");
-        }
-        Ok(Self(text))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The options of TCP and Unix sockets: text to settings.
+use super::connection::TcpSettings;
 use super::keys::YES_NO;
 use super::options::{Opt, Wrong, digits, option_list, unescape, wrong, wrong_word};
 use super::proxy::proxy;
-use super::types::{TcpSettings, UnixSettings};
+use super::types::UnixSettings;
 use crate::network::Network;
 
 /// Sources that an address names; it stays one line.

@@ -1,9 +1,7 @@
 //! The typed form of an address. Nothing here knows its text; see `parse` and `print`.
 use std::path::PathBuf;
 
-use super::proxy::Proxy;
-use super::ws::WsSettings;
-use crate::network::Network;
+use super::connection::{TcpSettings, WsSettings};
 use crate::rate::Rate;
 
 /// A parsed address: layers, and what carries the bytes below them.
@@ -312,38 +310,6 @@ impl Target {
             Self::Serial { .. } => "serial",
             Self::Pty { .. } => "pty",
             Self::Memory { .. } => "memory",
-        }
-    }
-}
-
-/// How a TCP connection is kept, and what a listener believes of where one comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TcpSettings {
-    /// Seconds of silence after which the other end is asked whether it is there (RFC 9293, section 3.8.4), 1 to 32,767; then
-    /// every quarter of that, and after four questions without an answer the connection is over. Default 60; `None`: never.
-    pub keepalive: Option<u16>,
-    /// Seconds that what was written may stay unacknowledged before the connection is over (`TCP_USER_TIMEOUT`, RFC 5482; Linux),
-    /// 1 to 86,400. Default none: the system's own patience, about 15 minutes.
-    pub user_timeout: Option<u32>,
-    /// For listeners: each connection begins with a header of the PROXY protocol, from one of these sources, and others are
-    /// refused. Default none: no header.
-    pub proxy_from: Option<Box<[Network]>>,
-    /// For diallers: the proxy that connects in our place. Default none. Boxed: few addresses have one.
-    pub proxy: Option<Box<Proxy>>,
-}
-
-impl TcpSettings {
-    /// Seconds of [`TcpSettings::keepalive`] where nothing else is said.
-    pub const KEEPALIVE: u16 = 60;
-}
-
-impl Default for TcpSettings {
-    fn default() -> Self {
-        Self {
-            keepalive: Some(Self::KEEPALIVE),
-            user_timeout: None,
-            proxy_from: None,
-            proxy: None,
         }
     }
 }

@@ -2,66 +2,19 @@
 //!
 //! The path is sent as it is written once its escapes are resolved, so it is made of the visible characters that a request line
 //! can have (RFC 9112, section 3.2); one that is escaped there has its `%` escaped here.
-use std::fmt;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use data_encoding::BASE64;
 
-use super::options::{Wrong, digits, host_port, option_list, split, unescape, wrong, wrong_word};
-use super::print::{escape, escape_path};
-use super::proxy::Proxy;
+use super::connection::{WsSettings, WsTls};
+use super::options::{
+    Wrong, digits, host_port, option_list, secret, split, unescape, wrong, wrong_word,
+};
+use super::print_connection::PIN;
 use super::secret::Secret;
 use super::socket;
-use super::types::{Target, TcpSettings};
-
-/// How a WebSocket is dialled or listened for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct WsSettings {
-    /// Those of the connection below.
-    pub tcp: TcpSettings,
-    /// For diallers: the `Host` that is asked for. Default what is dialled.
-    pub host: Option<String>,
-    /// For diallers: more headers of the request, in their order.
-    pub headers: Vec<(String, Secret)>,
-    /// Seconds of silence after which a ping goes out (RFC 6455, section 5.5.2), 1 to 32,767, so that no front end takes the
-    /// connection for a dead one. Default 30: half of what nginx waits (`proxy_read_timeout`). `None`: never.
-    pub ping: Option<u16>,
-    /// `wss:`; the TLS of the way.
-    pub tls: Option<WsTls>,
-}
-
-impl WsSettings {
-    /// Seconds of [`WsSettings::ping`] where nothing else is said.
-    pub const PING: u16 = 30;
-}
-
-impl Default for WsSettings {
-    fn default() -> Self {
-        Self {
-            tcp: TcpSettings::default(),
-            host: None,
-            headers: Vec::new(),
-            ping: Some(Self::PING),
-            tls: None,
-        }
-    }
-}
-
-/// The TLS of `wss:`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct WsTls {
-    /// For diallers: the SHA-256 of the public key (SubjectPublicKeyInfo) that the front end must have. Default: its certificate must be
-    /// vouched for by the platform's authorities.
-    pub pin: Option<[u8; 32]>,
-    /// For listeners: the certificate chain, in PEM.
-    pub cert: Option<PathBuf>,
-    /// For listeners: its private key, in PEM.
-    pub key: Option<PathBuf>,
-}
-
-/// How a pin begins, as curl writes it (`--pinnedpubkey`).
-const PIN: &str = "sha256//";
+use super::types::Target;
 
 /// Bytes of a path, and of a header's value.
 const PATH: usize = 2048;
@@ -187,7 +140,7 @@ fn header(text: &str, at: usize) -> Result<(String, Secret), Wrong> {
     }
     let at = at + name.len() + 1;
     let value = header_value(&unescape(value, at)?, at)?;
-    Ok((name.to_owned(), Secret::parsed(value, at)?))
+    Ok((name.to_owned(), secret(value, at)?))
 }
 
 /// RFC 9110, section 5.5, in ASCII.
@@ -202,51 +155,4 @@ fn header_value(bytes: &[u8], at: usize) -> Result<String, Wrong> {
         return wrong(at, "a header's value in visible ASCII characters");
     }
     Ok(String::from_utf8_lossy(bytes).into_owned())
-}
-
-/// What follows the host and the port.
-pub(super) fn write(
-    f: &mut fmt::Formatter<'_>,
-    path: &str,
-    s: &WsSettings,
-    reveal: bool,
-) -> fmt::Result {
-    escape(f, path)?;
-    super::print::tcp(f, &s.tcp, reveal)?;
-    if let Some(host) = &s.host {
-        f.write_str(",host=")?;
-        escape(f, host)?;
-    }
-    for (name, value) in &s.headers {
-        write!(f, ",header={name}:")?;
-        match reveal {
-            true => escape(f, value.reveal())?,
-            false => f.write_str(Secret::HIDDEN)?,
-        }
-    }
-    match s.ping {
-        Some(WsSettings::PING) => {}
-        Some(seconds) => write!(f, ",ping={seconds}")?,
-        None => f.write_str(",ping=no")?,
-    }
-    let Some(tls) = &s.tls else {
-        return Ok(());
-    };
-    if let Some(pin) = &tls.pin {
-        write!(f, ",pin={PIN}{}", BASE64.encode(pin))?;
-    }
-    for (key, path) in [("cert", &tls.cert), ("key", &tls.key)] {
-        if let Some(path) = path {
-            write!(f, ",{key}=")?;
-            escape_path(f, path)?;
-        }
-    }
-    Ok(())
-}
-
-impl WsSettings {
-    /// The proxy it is dialled through.
-    pub fn proxy(&self) -> Option<&Proxy> {
-        self.tcp.proxy.as_deref()
-    }
 }

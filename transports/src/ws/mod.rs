@@ -27,10 +27,12 @@ use crate::tcp::{self, TcpSockets};
 use crate::text::clean;
 
 use self::answer::Answer;
+use self::failure::Failure;
 use self::opening::Opening;
 use self::stream::{Below, Messages};
 
 mod answer;
+mod failure;
 mod opening;
 mod stream;
 #[cfg(feature = "wss")]
@@ -41,25 +43,6 @@ mod tls;
 
 /// How long TLS and the handshake may take, beside the connection: a front end connects in its turn.
 const HANDSHAKE: Duration = Duration::from_secs(15);
-
-/// Why a WebSocket was not opened.
-struct Failure {
-    kind: Kind,
-    reason: String,
-    advice: &'static str,
-    source: Option<io::Error>,
-}
-
-impl Failure {
-    fn new(kind: Kind, reason: impl Into<String>, advice: &'static str) -> Self {
-        Self {
-            kind,
-            reason: reason.into(),
-            advice,
-            source: None,
-        }
-    }
-}
 
 pub(crate) async fn dial(
     endpoint: &Endpoint,

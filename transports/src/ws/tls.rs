@@ -16,7 +16,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use super::Failure;
+use super::failure::Failure;
 use super::stream::Below;
 use crate::endpoint::WsTls;
 use crate::error::{TransportErrorKind as Kind, describe, kind_of};

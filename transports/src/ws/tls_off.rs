@@ -1,7 +1,7 @@
 //! `wss:` in a build without the feature `wss`: the address is understood, and refused.
 use std::io;
 
-use super::Failure;
+use super::failure::Failure;
 use super::stream::Below;
 use crate::endpoint::WsTls;
 use crate::error::TransportErrorKind as Kind;
