@@ -51,13 +51,14 @@ pub(crate) use self::completions::{Completions, Shell};
 #[cfg(feature = "man")]
 pub(crate) use self::man::Man;
 pub(crate) use self::{
-    config::Config, connect::Connect, console::Console, cp::Cp, demo::Demo, exec::Exec,
-    explain::Explain, forward::Forward, id::Id, id::IdAddr, id::IdRotate, introduce::Introduce,
-    invite::Invite, invite::MINUTES as INVITE_MINUTES, join::Join, mesh::Mesh, mesh::MeshStatus,
-    node::NodeRun, options::ByProxy, options::Color, options::Dialling, options::IdentityFile,
-    options::LogFormat, options::Logging, options::Looking, options::Trust, peer::Peer,
-    peer::PeerAdd, peer::PeerVerify, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe,
-    relay::Relay, send::Send, serve::Serve, services::Services, share::Share,
+    config::Config, connect::Connect, console::Console, cp::Cp, demo::Demo, demo::Transport,
+    exec::Exec, explain::Explain, forward::Forward, id::Id, id::IdAddr, id::IdRotate,
+    introduce::Introduce, invite::Invite, invite::MINUTES as INVITE_MINUTES, join::Join,
+    mesh::Mesh, mesh::MeshStatus, node::NodeRun, options::ByProxy, options::Color,
+    options::Dialling, options::IdentityFile, options::LogFormat, options::Logging,
+    options::Looking, options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, ping::Ping,
+    pipe::Pipe, ports::Ports, probe::Probe, relay::Relay, send::Send, serve::Serve,
+    services::Services, share::Share,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
