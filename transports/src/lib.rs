@@ -75,6 +75,26 @@ mod ws;
 #[path = "ws_off.rs"]
 mod ws;
 
+/// Any bytes as what strangers and proxies send, for fuzz targets.
+#[cfg(all(feature = "fuzzing", feature = "ws", feature = "proxy"))]
+#[doc(hidden)]
+pub fn fuzz_http(bytes: &[u8]) {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    let mut rest = bytes;
+    let mut reading = pin!(http_head::read(&mut rest));
+    // Bytes in memory are always there.
+    if let Poll::Ready(Ok(head)) = reading
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        assert!(head.len() <= bytes.len(), "no byte is made up");
+        ws::fuzz(&head);
+        let _ = http_head::status(&head);
+    }
+}
+
 pub use child::{Child, Killer, Stderr};
 pub use dial::{dial, dial_for, dial_for_peer};
 pub use endpoint::{Endpoint, Layer, ParseError, SerialSettings, Target};

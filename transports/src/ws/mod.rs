@@ -41,6 +41,9 @@ mod tls;
 #[path = "tls_off.rs"]
 mod tls;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::answer::fuzz;
+
 /// How long TLS and the handshake may take, beside the connection: a front end connects in its turn.
 const HANDSHAKE: Duration = Duration::from_secs(15);
 
