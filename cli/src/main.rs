@@ -142,12 +142,11 @@ fn main() -> ExitCode {
     code
 }
 
-/// What dials from here on goes by the proxy of the command line, or else of `config.toml`. A file that is wrong ends the command:
-/// without it nobody knows whether peers may be dialled directly.
+/// What dials from here on goes by the proxy of the command line, or else of `config.toml`.
 fn by_proxy(choice: Option<words::ProxyChoice>) -> Result<(), Failure> {
     let choice = match choice {
         Some(choice) => Some(choice),
-        None => settings::read()?.proxy,
+        None => settings::proxy()?,
     };
     if let Some(proxies) = choice.map_or(Ok(None), words::ProxyChoice::proxies)? {
         trace::use_proxies(proxies);

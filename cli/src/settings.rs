@@ -164,6 +164,22 @@ pub(crate) fn read() -> Result<Settings, Failure> {
     path().map_or_else(|_| Ok(Settings::default()), |path| read_at(&path))
 }
 
+/// What the file says of a proxy. A file that is wrong matters only to who uses it: it is one that says nothing, unless it speaks of a proxy.
+/// Then nobody knows whether peers may be dialled directly.
+pub(crate) fn proxy() -> Result<Option<ProxyChoice>, Failure> {
+    let speaks_of_one = || {
+        let text = path().ok().and_then(|path| std::fs::read(path).ok());
+        let text = text.unwrap_or_default();
+        let mut lines = text.split(|byte| *byte == b'\n');
+        lines.any(|line| line.trim_ascii_start().starts_with(b"proxy"))
+    };
+    match read() {
+        Ok(settings) => Ok(settings.proxy),
+        Err(failure) if speaks_of_one() => Err(failure),
+        Err(_) => Ok(None),
+    }
+}
+
 fn read_at(path: &Path) -> Result<Settings, Failure> {
     let local = |why: String| Failure::new(Code::Local, format!("{}: {why}", path.display()));
     let bytes = read_private(path, MAX_FILE).map_err(|e: PrivateFileError| local(e.to_string()))?;

@@ -251,7 +251,10 @@ fn the_environment_and_the_configuration_name_a_proxy_where_that_is_wanted() {
         &[("ALL_PROXY", &url)],
     );
     common::failed(&output, 5);
+    // One that is wrong lets nothing past the proxy that it may have meant.
     std::fs::write(&file, "proxy = \"maybe\"\n").unwrap();
+    let output = connect(&[], &plain.address(), &plain.id(), &[("ALL_PROXY", &url)]);
+    common::failed(&output, 2);
     let line = place.fails(&["config", "check"], 2);
     assert!(
         line.contains("config.toml:1: proxy: expected env"),
