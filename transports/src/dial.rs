@@ -56,7 +56,7 @@ async fn open(
             port,
             path,
             settings,
-        } => ws::dial(endpoint, host, *port, path, settings).await,
+        } => Box::pin(ws::dial(endpoint, host, *port, path, settings)).await,
         Target::Unix { path, settings } => unix::dial(endpoint, path, settings).await,
         Target::Stdio => stdio::open(Action::Dial, endpoint),
         Target::Fd { read, write } => fd::open(endpoint, *read, *write),

@@ -49,7 +49,8 @@ pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
             path,
             settings,
         } => {
-            let (listener, port) = WsListener::bind(endpoint, host, *port, path, settings).await?;
+            let (listener, port) =
+                Box::pin(WsListener::bind(endpoint, host, *port, path, settings)).await?;
             real = real.with_port(port);
             Source::Ws(listener)
         }

@@ -219,9 +219,10 @@ mod tests {
             for (hosts, goes_by) in [(direct, false), (by, true)] {
                 for host in hosts {
                     let port = !host.ends_with(']') && host.contains(':');
-                    let at = match port {
-                        true => format!("tcp:{host}"),
-                        false => format!("tcp:{host}:99"),
+                    let at = if port {
+                        format!("tcp:{host}")
+                    } else {
+                        format!("tcp:{host}:99")
                     };
                     let found = dialled(&proxies, &at).contains("proxy=");
                     assert_eq!(found, goes_by, "{list}: {at}");

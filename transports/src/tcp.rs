@@ -44,7 +44,8 @@ pub(crate) async fn dial(
     settings: &TcpSettings,
 ) -> Result<Stream, TransportError> {
     if let Some(proxy) = settings.proxy.as_deref() {
-        return dial_by(endpoint, host, port, settings, proxy).await;
+        // Boxed: few dials go this way, and all would have its size.
+        return Box::pin(dial_by(endpoint, host, port, settings, proxy)).await;
     }
     let start = Instant::now();
     let addresses = resolve(Action::Dial, endpoint, host, port).await?;

@@ -59,9 +59,10 @@ pub(super) fn ws(
     }
     for (name, value) in &s.headers {
         write!(f, ",header={name}:")?;
-        match reveal {
-            true => escape(f, value.reveal())?,
-            false => f.write_str(Secret::HIDDEN)?,
+        if reveal {
+            escape(f, value.reveal())?;
+        } else {
+            f.write_str(Secret::HIDDEN)?;
         }
     }
     match s.ping {
@@ -91,16 +92,18 @@ fn proxy(f: &mut fmt::Formatter<'_>, it: &Proxy, reveal: bool) -> fmt::Result {
         escape_with(f, &login.user, USERINFO)?;
         if !login.password.reveal().is_empty() {
             f.write_str(":")?;
-            match reveal {
-                true => escape_with(f, login.password.reveal(), USERINFO)?,
-                false => f.write_str(Secret::HIDDEN)?,
+            if reveal {
+                escape_with(f, login.password.reveal(), USERINFO)?;
+            } else {
+                f.write_str(Secret::HIDDEN)?;
             }
         }
         f.write_str("@")?;
     }
-    match it.host.contains(':') {
-        true => write!(f, "[{}]:{}", it.host, it.port),
-        false => write!(f, "{}:{}", it.host, it.port),
+    if it.host.contains(':') {
+        write!(f, "[{}]:{}", it.host, it.port)
+    } else {
+        write!(f, "{}:{}", it.host, it.port)
     }
 }
 

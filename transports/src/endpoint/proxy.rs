@@ -20,9 +20,10 @@ impl Proxy {
     /// One line, without the text: it may hold a password.
     pub fn from_variable(text: &str) -> Result<Self, String> {
         let text = text.strip_suffix('/').unwrap_or(text);
-        let mut full = match text.contains("://") {
-            true => text.to_owned(),
-            false => format!("http://{text}"),
+        let mut full = if text.contains("://") {
+            text.to_owned()
+        } else {
+            format!("http://{text}")
         };
         let host = full.rsplit_once(['@', '/']).map_or("", |(_, host)| host);
         let has_port = match host.rsplit_once(']') {

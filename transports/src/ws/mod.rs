@@ -119,9 +119,10 @@ fn request(
     let usual = if settings.tls.is_some() { 443 } else { 80 };
     // A zone is this machine's own word (RFC 6874, section 1).
     let host = host.split_once('%').map_or(host, |(host, _)| host);
-    let mut named = match host.contains(':') {
-        true => format!("[{host}]"),
-        false => host.to_owned(),
+    let mut named = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
     };
     if port != usual {
         named = format!("{named}:{port}");

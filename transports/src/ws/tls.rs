@@ -231,7 +231,7 @@ impl Acceptor {
             .map_err(|e| file(&format!("key={}", key.display()), e))?;
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .map(|config| config.with_no_client_auth())
+            .map(rustls::ConfigBuilder::<ServerConfig, _>::with_no_client_auth)
             .and_then(|config| config.with_single_cert(chain, private));
         let mut config = config.map_err(|error| {
             let reason = format!("cert= and key=: {error}");

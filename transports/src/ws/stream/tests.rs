@@ -16,11 +16,11 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         n @ 0..126 => frame.push(0x80 | u8::try_from(n).unwrap()),
         n @ 126..0x1_0000 => {
-            frame.push(0x80 | 126);
+            frame.push(0xfe);
             frame.extend(u16::try_from(n).unwrap().to_be_bytes());
         }
         n => {
-            frame.push(0x80 | 127);
+            frame.push(0xff);
             frame.extend((n as u64).to_be_bytes());
         }
     }
