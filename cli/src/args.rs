@@ -53,14 +53,14 @@ pub(crate) use self::completions::{Completions, Shell};
 #[cfg(feature = "man")]
 pub(crate) use self::man::Man;
 pub(crate) use self::{
-    config::Config, connect::Connect, console::Console, cp::Cp, demo::Demo, exec::Exec,
-    explain::Explain, forward::Forward, id::Id, id::IdAddr, id::IdRotate, introduce::Introduce,
-    invite::Invite, invite::MINUTES as INVITE_MINUTES, join::Join, mesh::Mesh, mesh::MeshStatus,
-    node::NodeRun, options::CodeRelay, options::Color, options::Dialling, options::IdentityFile,
-    options::LogFormat, options::Logging, options::Looking, options::Trust, peer::Peer,
-    peer::PeerAdd, peer::PeerVerify, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe,
-    relay::Relay, reload::Reload, send::Send, serve::Serve, services::Services, share::Share,
-    status::Status,
+    config::Config, connect::Connect, console::Console, cp::Cp, demo::Demo, demo::Transport,
+    exec::Exec, explain::Explain, forward::Forward, id::Id, id::IdAddr, id::IdRotate,
+    introduce::Introduce, invite::Invite, invite::MINUTES as INVITE_MINUTES, join::Join,
+    mesh::Mesh, mesh::MeshStatus, node::NodeRun, options::ByProxy, options::CodeRelay,
+    options::Color, options::Dialling, options::IdentityFile, options::LogFormat, options::Logging,
+    options::Looking, options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, ping::Ping,
+    pipe::Pipe, ports::Ports, probe::Probe, relay::Relay, reload::Reload, send::Send, serve::Serve,
+    services::Services, share::Share, status::Status,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
@@ -80,6 +80,8 @@ pub(crate) use crate::values::{
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) logging: Logging,
+    #[command(flatten)]
+    pub(crate) proxy: ByProxy,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -159,6 +161,24 @@ impl Command {
         )
     }
 
+    /// Whether it dials peers, and so has a use for a proxy.
+    pub(crate) fn dials(&self) -> bool {
+        match self {
+            Self::Demo(_)
+            | Self::Mesh(_)
+            | Self::Id(_)
+            | Self::Peer(_)
+            | Self::Config(_)
+            | Self::Ports(_)
+            | Self::Explain(_) => false,
+            #[cfg(feature = "completions")]
+            Self::Completions(_) => false,
+            #[cfg(feature = "man")]
+            Self::Man(_) => false,
+            _ => true,
+        }
+    }
+
     /// Whether it is to say nothing but warnings and errors.
     pub(crate) fn is_quiet(&self) -> bool {
         match self {
@@ -208,6 +228,7 @@ pub(crate) enum Early {
 const LOG_FORMAT: &str = "--log-format";
 const COLOR: &str = "--color";
 const ERROR_STATUS: &str = "--error-status";
+const PROXY: &str = "--proxy";
 
 /// Whether lines are to be JSON, as far as words tell that can't be parsed: what is wrong with them is told in that form.
 pub(crate) fn wants_json(words: &[OsString]) -> bool {
@@ -341,7 +362,7 @@ fn command_of(words: &[OsString]) -> (String, clap::Command) {
     while let Some(word) = words.next() {
         // An option of all commands may stand in front of the command.
         if word.starts_with('-') {
-            if [LOG_FORMAT, COLOR].contains(&word) {
+            if [LOG_FORMAT, COLOR, PROXY].contains(&word) {
                 words.next();
             }
             continue;

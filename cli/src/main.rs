@@ -135,8 +135,14 @@ fn main() -> ExitCode {
         }
     }
     let result = match parsed {
-        Ok(cli) => trace::start(cli.logging.verbose, cli.command.says_events())
-            .and_then(|verbose| run(cli.command, verbose)),
+        Ok(cli) => {
+            trace::start(cli.logging.verbose, cli.command.says_events()).and_then(|verbose| {
+                if cli.command.dials() {
+                    by_proxy(cli.proxy.choice)?;
+                }
+                run(cli.command, verbose)
+            })
+        }
         Err(Early::Text(text)) => exit::print(&text),
         Err(Early::Failed(failure)) => Err(failure.with_error_status(args::error_status(&words))),
     };
@@ -146,6 +152,18 @@ fn main() -> ExitCode {
     };
     stderr::flush(LAST_LINES);
     code
+}
+
+/// What dials from here on goes by the proxy of the command line, or else of `config.toml`.
+fn by_proxy(choice: Option<words::ProxyChoice>) -> Result<(), Failure> {
+    let choice = match choice {
+        Some(choice) => Some(choice),
+        None => settings::proxy()?,
+    };
+    if let Some(proxies) = choice.map_or(Ok(None), words::ProxyChoice::proxies)? {
+        trace::use_proxies(proxies);
+    }
+    Ok(())
 }
 
 /// How long whoever reads standard error may take for the last lines.

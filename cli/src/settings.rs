@@ -23,7 +23,7 @@ use crate::exit::{Code, Failure};
 use crate::folder;
 use crate::keep;
 use crate::toml_file::{explained, line_number};
-use crate::words::{EscapeChar, Expected};
+use crate::words::{EscapeChar, Expected, ProxyChoice};
 
 /// Thousands of names; a file that is larger must be something else.
 const MAX_FILE: u64 = 1 << 20;
@@ -33,6 +33,8 @@ const MAX_FILE: u64 = 1 << 20;
 pub(crate) struct Settings {
     /// Where a peer is looked for that has no address.
     pub(crate) relay: Option<PeerAddr>,
+    /// Like `--proxy`.
+    pub(crate) proxy: Option<ProxyChoice>,
     pub(crate) targets: BTreeMap<String, Target>,
 }
 
@@ -93,6 +95,7 @@ impl FromStr for Trusting {
 #[serde(deny_unknown_fields)]
 struct File {
     relay: Option<Spanned<String>>,
+    proxy: Option<Spanned<String>>,
     #[serde(default)]
     targets: BTreeMap<Spanned<String>, FileTarget>,
 }
@@ -161,6 +164,22 @@ pub(crate) fn read() -> Result<Settings, Failure> {
     path().map_or_else(|_| Ok(Settings::default()), |path| read_at(&path))
 }
 
+/// What the file says of a proxy. A file that is wrong matters only to who uses it: it is one that says nothing, unless it speaks of a proxy.
+/// Then nobody knows whether peers may be dialled directly.
+pub(crate) fn proxy() -> Result<Option<ProxyChoice>, Failure> {
+    let speaks_of_one = || {
+        let text = path().ok().and_then(|path| std::fs::read(path).ok());
+        let text = text.unwrap_or_default();
+        let mut lines = text.split(|byte| *byte == b'\n');
+        lines.any(|line| line.trim_ascii_start().starts_with(b"proxy"))
+    };
+    match read() {
+        Ok(settings) => Ok(settings.proxy),
+        Err(failure) if speaks_of_one() => Err(failure),
+        Err(_) => Ok(None),
+    }
+}
+
 fn read_at(path: &Path) -> Result<Settings, Failure> {
     let local = |why: String| Failure::new(Code::Local, format!("{}: {why}", path.display()));
     let bytes = read_private(path, MAX_FILE).map_err(|e: PrivateFileError| local(e.to_string()))?;
@@ -202,6 +221,10 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
         }
         Ok(relay)
     });
+    let proxy = file.proxy.as_ref();
+    let proxy = proxy
+        .map(|word| parsed(word, "proxy", &wrong))
+        .transpose()?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let mut targets = BTreeMap::new();
     for (name, target) in file.targets {
@@ -217,6 +240,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     }
     Ok(Settings {
         relay: relay.transpose()?,
+        proxy,
         targets,
     })
 }

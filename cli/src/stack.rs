@@ -11,10 +11,12 @@ use cepa::stack::StackConfig;
 use cepa::transports::{self, Endpoint, Layer, Target};
 
 use crate::exit::{Code, Failure, say};
+use crate::trace;
 
 /// The library's defaults, but for the number of substreams that are opened here: a crowd at a forward is bounded by descriptors.
 pub(crate) fn of(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> StackConfig {
     let mut config = StackConfig::new(identity.clone(), trust);
+    config.proxies = trace::proxies();
     let outbound = &mut config.mux.max_outbound_streams;
     *outbound = (*outbound).max(connections());
     config
@@ -67,11 +69,9 @@ pub(crate) fn few_layers(address: &Endpoint) -> Result<(), Failure> {
 /// port), with HOST or PORT where the user has to put what others dial. Which of its addresses that is, a
 /// machine can't know: behind a NAT it is none of them.
 pub(crate) fn only_to_listen(address: &Endpoint) -> Option<String> {
-    let Target::Tcp { host, port, .. } = address.target() else {
-        return None;
-    };
+    let (host, port) = address.place()?;
     let wildcard = host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
-    if !wildcard && *port != 0 {
+    if !wildcard && port != 0 {
         return None;
     }
     let port = match port {
@@ -88,17 +88,22 @@ fn dialled_at(address: &Endpoint, host: &str, port: &str) -> String {
     for layer in address.layers() {
         let _ = write!(text, "{layer}+");
     }
+    let scheme = address.scheme();
     let _ = match host {
-        host if host.contains(':') => write!(text, "tcp:[{host}]:{port}"),
-        host => write!(text, "tcp:{host}:{port}"),
+        host if host.contains(':') => write!(text, "{scheme}:[{host}]:{port}"),
+        host => write!(text, "{scheme}:{host}:{port}"),
     };
+    if let Target::Ws { path, .. } = address.target() {
+        let escaped = path.replace('%', "%25").replace(',', "%2C");
+        text.push_str(&escaped.replace('?', "%3F"));
+    }
     text
 }
 
 /// Where others dial what listens at an address: at `public`, if that is given; for one that is every address of this machine, at
 /// each of those, the ones that lead elsewhere first; else at the address itself.
 pub(crate) fn for_others(address: &Endpoint, public: Option<&str>) -> Vec<Endpoint> {
-    let Target::Tcp { host, port, .. } = address.target() else {
+    let Some((host, port)) = address.place() else {
         return vec![address.clone()];
     };
     let any = host.parse().ok().filter(IpAddr::is_unspecified);
@@ -116,7 +121,7 @@ pub(crate) fn for_others(address: &Endpoint, public: Option<&str>) -> Vec<Endpoi
 
 /// Whether only this machine can dial it.
 pub(crate) fn is_loopback(at: &Endpoint) -> bool {
-    let Target::Tcp { host, .. } = at.target() else {
+    let Some((host, _)) = at.place() else {
         return false;
     };
     host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cepa::identity::PeerId;
-use cepa::transports::{self, Endpoint, Listener, Target, TransportError, TransportErrorKind};
+use cepa::transports::{self, Endpoint, Listener, TransportError, TransportErrorKind};
 use futures::FutureExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -127,9 +127,7 @@ pub(crate) async fn bind(places: &[Endpoint]) -> Result<Vec<Listener>, Transport
 
 /// The address with the port of another one, where it asks for any.
 fn at_its_port(at: &Endpoint, other: &Endpoint) -> Option<Endpoint> {
-    let Target::Tcp { port, .. } = other.target() else {
-        return None;
-    };
+    let (_, port) = other.place()?;
     let text = at.to_string();
     format!("{}:{port}", text.strip_suffix(":0")?).parse().ok()
 }

@@ -13,7 +13,7 @@ use cepa::identity::{
 };
 use cepa::node::{Access, Event};
 use cepa::tls::Peer;
-use cepa::transports::{Endpoint, Target};
+use cepa::transports::Endpoint;
 
 use crate::args::{AllowArg, Expected, Trust};
 use crate::exit::{Code, Failure, say};
@@ -201,10 +201,12 @@ fn reporting(known: TrustKnown) -> TrustKnown {
 
 /// An authority vouches for the host that was dialled.
 fn authority(roots: &str, address: &Endpoint) -> Result<Arc<dyn TrustPolicy>, Failure> {
-    let Target::Tcp { host, .. } = address.target() else {
+    let Some((host, _)) = address.place() else {
         return Err(Failure::new(
             Code::Usage,
-            format!("{address}: --ca needs an address with tcp:, since certificates name hosts"),
+            format!(
+                "{address}: --ca needs an address with tcp:, ws: or wss:, since certificates name hosts"
+            ),
         ));
     };
     let failed =

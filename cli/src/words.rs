@@ -4,10 +4,13 @@
 use std::str::FromStr;
 
 use cepa::identity::PeerId;
+use cepa::transports::Proxies;
+use cepa::transports::endpoint::Proxy;
 use clap::ValueEnum;
 use strsim::osa_distance;
 
 use crate::advice::with_advice;
+use crate::exit::{Code, Failure};
 use crate::folder;
 
 /// How many an id has.
@@ -31,6 +34,39 @@ pub(crate) fn meant(word: &str) -> Option<String> {
     known
         .named(word)
         .map(|_| format!("for the known peer of that name, give @{word}"))
+}
+
+/// A word of `--proxy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProxyChoice {
+    None,
+    /// Those of the environment.
+    Env,
+    One(Proxy),
+}
+
+impl FromStr for ProxyChoice {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "none" => Ok(Self::None),
+            "env" => Ok(Self::Env),
+            url if url.contains("://") => Proxy::from_variable(url).map(Self::One),
+            _ => Err("expected env, none or a proxy, as in socks5h://127.0.0.1:1080".into()),
+        }
+    }
+}
+
+impl ProxyChoice {
+    pub(crate) fn proxies(self) -> Result<Option<Proxies>, Failure> {
+        match self {
+            Self::None => Ok(None),
+            Self::One(proxy) => Ok(Some(Proxies::always(proxy))),
+            Self::Env => Proxies::of_environment(|name| std::env::var(name).ok())
+                .map_err(|why| Failure::new(Code::Usage, format!("--proxy env: {why}"))),
+        }
+    }
 }
 
 /// A word of `--expect`.

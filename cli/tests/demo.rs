@@ -23,30 +23,45 @@ fn every_transport_has_an_equal_column() {
         "",
         "no progress where there is no terminal"
     );
-    let line = |word: &str| table.lines().find(|line| line.starts_with(word)).unwrap();
+    // Columns that do not fit beside the others stand below them.
+    let line = |word: &str| {
+        let parts = table.lines().filter_map(|line| line.strip_prefix(word));
+        parts.collect::<Vec<_>>().join(" ")
+    };
     let heads = line("transport");
-    for transport in ["TCP", "Unix socket", "subprocess", "serial line"] {
+    for transport in [
+        "TCP",
+        "WebSocket",
+        "Unix socket",
+        "subprocess",
+        "serial line",
+    ] {
         assert!(heads.contains(transport), "{transport}: {table}");
     }
-    assert_eq!(line("SHA-256").matches("equal").count(), 4, "{table}");
-    assert_eq!(line("overhead").matches('%').count(), 4, "{table}");
+    assert_eq!(line("SHA-256").matches("equal").count(), 5, "{table}");
+    assert_eq!(line("overhead").matches('%').count(), 5, "{table}");
     assert_eq!(line("cut").matches(" 1, ").count(), 1, "{table}");
     assert_eq!(line("cut").matches(" ms").count(), 1, "{table}");
-    assert_eq!(line("throughput").matches("MiB/s").count(), 4, "{table}");
+    assert_eq!(line("throughput").matches("MiB/s").count(), 5, "{table}");
     // Each layer carries what the one above it does, also where a connection was cut.
     let row = |word: &str| {
-        let numbers = line(word).split_whitespace().skip(1);
+        let numbers = line(word);
+        let numbers = numbers.split_whitespace();
         let numbers: Vec<u64> = numbers
             .map(|n| n.replace(',', "").parse().unwrap())
             .collect();
-        assert_eq!(numbers.len(), 4, "{table}");
+        assert_eq!(numbers.len(), 5, "{table}");
         numbers
     };
     let layers = ["application", "mux", "TLS", "wire"].map(row);
-    for column in 0..4 {
+    for column in 0..5 {
         let column = layers.each_ref().map(|row| row[column]);
         assert!(column.is_sorted(), "{column:?}: {table}");
     }
+    let one = place.succeeds(&["demo", "--size", "1", "--only", "ws"]);
+    assert_eq!(one.matches("equal").count(), 1, "{one}");
+    assert!(one.contains("mux+tls+ws"), "{one}");
+    place.fails(&["demo", "--only", "pigeon"], 2);
     let wide = table.lines().find(|line| line.chars().count() > 80);
     assert_eq!(wide, None);
 }

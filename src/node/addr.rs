@@ -15,8 +15,9 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-use cepa_transports::Endpoint;
+use cepa_transports::endpoint::hidden;
 use cepa_transports::text::{percent_decode, quoted};
+use cepa_transports::{Endpoint, Target};
 
 use crate::identity::PeerId;
 use crate::session::ServiceName;
@@ -169,6 +170,17 @@ impl Hint {
         }
     }
 
+    /// Whether its text has nothing that an address of a peer has to encode, but the `%` of a zone: `tcp:`, and no proxy.
+    fn is_plain(&self) -> bool {
+        match self {
+            Self::Direct(endpoint) => match endpoint.target() {
+                Target::Tcp { settings, .. } => settings.proxy.is_none(),
+                _ => false,
+            },
+            Self::Relay { at, .. } => at.is_plain(),
+        }
+    }
+
     fn relays(&self) -> usize {
         match self {
             Self::Direct(_) => 0,
@@ -193,7 +205,7 @@ impl fmt::Display for PeerAddr {
         for (at, hint) in self.hints.iter().enumerate() {
             f.write_char(if at == 0 { '@' } else { ',' })?;
             let text = hint.to_string();
-            if hint.is_network() && !text.contains(',') {
+            if hint.is_plain() && !text.contains(',') {
                 f.write_str(&text)?;
             } else {
                 encode(f, &text, |byte| is_plain(byte) && byte != b',')?;
@@ -225,7 +237,7 @@ impl FromStr for Hint {
 
 fn parse_hint(text: &str, relays: usize) -> Result<Hint, PeerAddrError> {
     let wrong = |reason: String| PeerAddrError::Hint {
-        hint: text.to_owned(),
+        hint: hidden(text),
         reason,
     };
     let Some(rest) = text.strip_prefix("relay:") else {
@@ -272,7 +284,7 @@ impl FromStr for PeerAddr {
         let peer = peer.parse().map_err(PeerAddrError::Peer)?;
         let mut address = Self::new(peer).with_service(&service)?;
         for hint in hints.into_iter().flat_map(separate) {
-            let plain = hint.parse::<Hint>().ok().filter(Hint::is_network);
+            let plain = hint.parse::<Hint>().ok().filter(Hint::is_plain);
             let hint = match plain {
                 Some(hint) => hint,
                 None => decode(hint)?.parse()?,
@@ -281,7 +293,7 @@ impl FromStr for PeerAddr {
         }
         // The path of a socket or a command, cut at its first slash: what is behind it is no service.
         let raw = rest.split_once('/').map_or("", |(_, service)| service);
-        if raw.contains('/') && !address.hints.iter().all(Hint::is_network) {
+        if raw.contains('/') && !address.hints.iter().all(Hint::is_plain) {
             return Err(PeerAddrError::Slash);
         }
         Ok(address)
@@ -441,6 +453,9 @@ mod tests {
             format!("cepa://{A}@relay:{A}@relay:{A}@tcp:h:1"),
             format!("cepa://{A}@unix:%2Frun%2Fcepa.sock/a%20b%2Fc"),
             format!("cepa://{A}@exec:ssh%20host%20cepa%20serve%20stdio:"),
+            format!("cepa://{A}@ws:h:80%2Fa%252520b;tcp:h:1/up"),
+            format!("cepa://{A}@relay:{A}@wss:h:443%2Fa%2Fb,ping=5"),
+            format!("cepa://{A}@tcp:h:1,proxy=socks5h:%2F%2F[::1]:1080"),
         ] {
             let address: PeerAddr = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
@@ -569,6 +584,8 @@ mod tests {
             "exec:touch /tmp/x",
             "serial:/dev/ttyUSB0",
             "unix:x/y/up",
+            "ws:h:80/path/up",
+            "tcp:h:1,proxy=http://p:1/up",
         ] {
             let why = error(&format!("cepa://{A}@{text}"));
             assert!(why.contains("%2F"), "{text}: {why}");
@@ -594,6 +611,11 @@ mod tests {
         let network = |text: &str| text.parse::<Hint>().unwrap().is_network();
         assert!(network("tcp:h:1"));
         assert!(network(&format!("relay:{A}@tcp:h:1")));
+        assert!(network("ws:h:80/path"));
+        assert!(network("tcp:h:1,proxy=http://p:1"));
+        // What is asked for in whose name is for who dials to say.
+        assert!(!network("ws:h:80/,header=A:b"));
+        assert!(!network("wss:h:80/,host=router"));
         assert!(!network("exec:reboot"));
         assert!(!network("unix:/run/docker.sock"));
         assert!(!network(&format!("relay:{A}@exec:reboot")));

@@ -3,7 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use cepa_transports::endpoint::{
-    DataBits, Duplex, Escapes, FlowControl, ModemLine, Parity, Rs485, StopBits, TcpSettings,
+    DataBits, Duplex, Escapes, FlowControl, ModemLine, Parity, ProxyKind, Rs485, StopBits,
+    TcpSettings, WsSettings,
 };
 use cepa_transports::text::clean;
 use cepa_transports::{Endpoint, Layer, SerialSettings, Target};
@@ -125,21 +126,14 @@ fn of_target(target: &Target) -> String {
                 0 => format!("TCP at {host}, any free port when listening"),
                 port => format!("TCP to {host}, port {port}"),
             };
-            let keepalive = match settings.keepalive {
-                Some(TcpSettings::KEEPALIVE) => String::new(),
-                Some(seconds) => format!("; asks after {seconds} s of silence"),
-                None => "; never asks in a silence".into(),
-            };
-            let patience = settings.user_timeout.map_or(String::new(), |seconds| {
-                format!("; over when nothing is acknowledged for {seconds} s")
-            });
-            let proxy = settings.proxy_from.as_ref().map_or(String::new(), |from| {
-                let from: Vec<String> = from.iter().map(ToString::to_string).collect();
-                let from = from.join(", ");
-                format!("; when listening, behind a proxy at {from} that names its clients")
-            });
-            format!("{place}{keepalive}{patience}{proxy}")
+            format!("{place}{}", of_connection(settings))
         }
+        Target::Ws {
+            host,
+            port,
+            path,
+            settings,
+        } => of_ws(host, *port, path, settings),
         Target::Unix { path, settings } => {
             let mode = settings.mode.map_or(String::new(), |mode| {
                 format!("; when listening, with permissions {mode:04o}")
@@ -186,6 +180,66 @@ fn of_target(target: &Target) -> String {
         Target::Memory { name } => format!("a stream inside this process, named {name}"),
         _ => "a byte stream".into(),
     }
+}
+
+/// What is told of a TCP connection beside its place.
+fn of_connection(settings: &TcpSettings) -> String {
+    let keepalive = match settings.keepalive {
+        Some(TcpSettings::KEEPALIVE) => String::new(),
+        Some(seconds) => format!("; asks after {seconds} s of silence"),
+        None => "; never asks in a silence".into(),
+    };
+    let patience = settings.user_timeout.map_or(String::new(), |seconds| {
+        format!("; over when nothing is acknowledged for {seconds} s")
+    });
+    let from = settings.proxy_from.as_ref().map_or(String::new(), |from| {
+        let from: Vec<String> = from.iter().map(ToString::to_string).collect();
+        let from = from.join(", ");
+        format!("; when listening, behind a proxy at {from} that names its clients")
+    });
+    let proxy = settings.proxy.as_ref().map_or(String::new(), |proxy| {
+        let names = match proxy.kind {
+            ProxyKind::Socks5 => "this machine resolves the name",
+            _ => "which resolves the name",
+        };
+        format!("; when dialling, by the proxy {proxy}, {names}")
+    });
+    format!("{keepalive}{patience}{from}{proxy}")
+}
+
+fn of_ws(host: &str, port: u16, path: &str, settings: &WsSettings) -> String {
+    let place = match port {
+        0 => format!("{host}, any free port when listening"),
+        port => format!("{host}, port {port}"),
+    };
+    let (what, tls) = match &settings.tls {
+        None => ("WebSocket", String::new()),
+        Some(tls) => {
+            let trusted = match tls.pin {
+                Some(_) => "must have the pinned key",
+                None => "must be known to the platform's authorities",
+            };
+            let tls = format!("; when dialling, the front end {trusted}");
+            ("WebSocket under the way's own TLS", tls)
+        }
+    };
+    let named = settings.host.as_ref().map_or(String::new(), |host| {
+        format!("; when dialling, asks for the host {host}")
+    });
+    let headers = match settings.headers.as_slice() {
+        [] => String::new(),
+        headers => {
+            let names: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
+            format!("; when dialling, with the headers {}", names.join(", "))
+        }
+    };
+    let ping = match settings.ping {
+        Some(WsSettings::PING) => String::new(),
+        Some(seconds) => format!("; pings after {seconds} s of silence"),
+        None => "; never pings".into(),
+    };
+    let below = of_connection(&settings.tcp);
+    format!("{what} at {place}, path {path}{tls}{named}{headers}{ping}{below}")
 }
 
 /// All that a line is told but its speed; what is usual only where somebody may not expect it.

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use cepa_transports::endpoint::{Duplex, Escapes, FlowControl, LinkSettings, Rs485};
 use cepa_transports::meter::{Meter, Metered};
-use cepa_transports::{Endpoint, Layer, Rate, Remote, Stream, Target};
+use cepa_transports::{Endpoint, Layer, Proxies, Rate, Remote, Stream, Target};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Side;
@@ -98,6 +98,8 @@ pub struct StackConfig {
     /// When the network of this machine changes, whoever waits to dial a session again does so at once, and one whose connection leads
     /// nowhere any more finds that out; default [`NetworkChanges::system`].
     pub network: NetworkChanges,
+    /// Through which proxy an address is dialled that names none itself; default none.
+    pub proxies: Option<Arc<Proxies>>,
     /// The sessions that can be taken up again.
     pub(crate) registry: Arc<Registry>,
     /// A connection that came takes up what is there; what it begins is not kept.
@@ -139,6 +141,7 @@ setters!(StackConfig {
     with_mux => mux: mux::Config,
     with_resume => resume: Option<resume::Config>,
     with_network => network: NetworkChanges,
+    with_proxies => proxies: Option<Arc<Proxies>>,
     with_link => link: link::Config,
     with_default_layers => default_layers: &'static [Layer],
     with_groups => groups: Option<Vec<u16>>,
@@ -162,6 +165,7 @@ impl StackConfig {
             mux: mux::Config::default(),
             resume: None,
             network: NetworkChanges::system(),
+            proxies: None,
             registry: Arc::default(),
             begins_nothing: false,
             untuned: None,
@@ -369,7 +373,10 @@ pub(crate) async fn dial(
     config.tune_to(endpoint);
     // Checked first: no connection is made for an address that can't work.
     let below = below_mux(config.layers(endpoint.layers()))?;
-    let stream = transports::dial(endpoint).await?;
+    let stream = match &config.proxies {
+        Some(proxies) => transports::dial(&proxies.on(endpoint)).await?,
+        None => transports::dial(endpoint).await?,
+    };
     put_on(stream, below, Side::Client, config, pin!(pending())).await
 }
 

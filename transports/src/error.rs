@@ -39,6 +39,8 @@ pub enum TransportErrorKind {
     NotFound,
     /// The operating system forbids it.
     PermissionDenied,
+    /// Somebody on the way, a proxy or a front end, does not let us through.
+    Rejected,
     /// Somebody else holds it.
     AddressInUse,
     /// No answer in time.
@@ -166,7 +168,7 @@ impl From<TransportError> for io::Error {
         let kind = match error.kind {
             Kind::Refused => io::ErrorKind::ConnectionRefused,
             Kind::NotFound => io::ErrorKind::NotFound,
-            Kind::PermissionDenied => io::ErrorKind::PermissionDenied,
+            Kind::PermissionDenied | Kind::Rejected => io::ErrorKind::PermissionDenied,
             Kind::AddressInUse => io::ErrorKind::AddrInUse,
             Kind::TimedOut => io::ErrorKind::TimedOut,
             Kind::Unsupported => io::ErrorKind::Unsupported,

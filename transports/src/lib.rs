@@ -27,6 +27,8 @@ mod fd;
 mod framed;
 mod group;
 mod hang_up;
+#[cfg(any(feature = "proxy", feature = "ws"))]
+mod http_head;
 #[doc(hidden)]
 pub mod joint_waker;
 mod limits;
@@ -35,6 +37,7 @@ pub mod memory;
 pub mod meter;
 mod network;
 mod ports;
+mod proxies;
 mod proxy;
 mod pty;
 mod rate;
@@ -59,8 +62,38 @@ pub mod throttle;
 mod unix;
 #[cfg(feature = "serial")]
 mod uucp;
+#[cfg(feature = "proxy")]
+mod via;
+#[cfg(not(feature = "proxy"))]
+#[path = "via_off.rs"]
+mod via;
 mod watch;
 mod watched;
+#[cfg(feature = "ws")]
+mod ws;
+#[cfg(not(feature = "ws"))]
+#[path = "ws_off.rs"]
+mod ws;
+
+/// Any bytes as what strangers and proxies send, for fuzz targets.
+#[cfg(all(feature = "fuzzing", feature = "ws", feature = "proxy"))]
+#[doc(hidden)]
+pub fn fuzz_http(bytes: &[u8]) {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    let mut rest = bytes;
+    let mut reading = pin!(http_head::read(&mut rest));
+    // Bytes in memory are always there.
+    if let Poll::Ready(Ok(head)) = reading
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        assert!(head.len() <= bytes.len(), "no byte is made up");
+        ws::fuzz(&head);
+        let _ = http_head::status(&head);
+    }
+}
 
 pub use child::{Child, Killer, Stderr};
 pub use dial::{dial, dial_for, dial_for_peer};
@@ -71,6 +104,7 @@ pub use limits::{descriptor_limit, hang_up_is_ignored, raise_descriptor_limit};
 pub use listen::{Listener, listen};
 pub use network::Network;
 pub use ports::{Port, ports};
+pub use proxies::Proxies;
 pub use rate::Rate;
 pub use remote::Remote;
 pub use shared_error::SharedError;

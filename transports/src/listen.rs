@@ -11,6 +11,7 @@ use crate::stream::Stream;
 use crate::tcp::TcpSockets;
 use crate::terminal::Terminal;
 use crate::unix::UnixSocket;
+use crate::ws::WsListener;
 use crate::{exec, stdio, tcp};
 
 /// Listens on what the address names; its layers are not built here.
@@ -18,6 +19,7 @@ use crate::{exec, stdio, tcp};
 /// | scheme | what [`Listener::accept`] gives |
 /// |---|---|
 /// | `tcp`, `unix`, `memory` | a stream for each connection; `tcp` at every address of its name |
+/// | `ws`, `wss` | a stream for each connection, before its handshake: where that comes to nothing, as with somebody's browser, the first read says so |
 /// | `fd` | where it is a socket that listens (TCP or Unix), a stream for each connection; otherwise one stream, then `None` |
 /// | `stdio`, `exec` | one stream (the command is started by `listen`), then `None` |
 /// | `serial` | a stream when the first byte has come; the next one when that was dropped and another byte comes |
@@ -40,6 +42,17 @@ pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
             let (sockets, port) = tcp::bind(endpoint, host, *port, settings).await?;
             real = real.with_port(port);
             Source::Tcp(sockets)
+        }
+        Target::Ws {
+            host,
+            port,
+            path,
+            settings,
+        } => {
+            let (listener, port) =
+                Box::pin(WsListener::bind(endpoint, host, *port, path, settings)).await?;
+            real = real.with_port(port);
+            Source::Ws(listener)
         }
         Target::Unix { path, settings } => {
             Source::Unix(UnixSocket::bind(endpoint, path, settings).await?)
@@ -86,6 +99,7 @@ pub struct Listener {
 
 enum Source {
     Tcp(TcpSockets),
+    Ws(WsListener),
     Unix(UnixSocket),
     Memory(MemoryListener),
     Serial(Box<SerialListener>),
@@ -101,6 +115,7 @@ impl Listener {
     pub async fn accept(&mut self) -> Result<Option<Stream>, TransportError> {
         match &mut self.source {
             Source::Tcp(sockets) => sockets.accept(&self.endpoint).await.map(Some),
+            Source::Ws(listener) => listener.accept(&self.endpoint).await.map(Some),
             Source::Unix(socket) => socket.accept(&self.endpoint).await.map(Some),
             Source::Memory(listener) => Ok(listener.accept().await),
             Source::Serial(line) => line.accept(&self.endpoint).await.map(Some),

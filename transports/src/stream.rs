@@ -188,6 +188,17 @@ pub(crate) trait Wire: ByteStream {
     }
 }
 
+#[cfg(feature = "ws")]
+impl Wire for Box<dyn Wire> {
+    fn cut_when_dropped(&mut self, yes: bool) {
+        (**self).cut_when_dropped(yes);
+    }
+
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        (**self).poll_left(cx, reading)
+    }
+}
+
 impl Wire for Framed<Box<dyn Wire>> {
     fn cut_when_dropped(&mut self, yes: bool) {
         self.inner_mut().cut_when_dropped(yes);

@@ -15,13 +15,14 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::endpoint::{Endpoint, TcpSettings};
+use crate::endpoint::{Endpoint, Proxy, ProxyKind, TcpSettings};
 use crate::error::{
     Action, TransportError, TransportErrorKind as Kind, describe, kind_of, transient,
 };
 use crate::proxy;
 use crate::remote::Remote;
 use crate::stream::Stream;
+use crate::via;
 use crate::watched::{self, Watched};
 
 /// How long a dial may take in all, name lookup included. The kernel alone would wait two minutes for
@@ -42,6 +43,10 @@ pub(crate) async fn dial(
     port: u16,
     settings: &TcpSettings,
 ) -> Result<Stream, TransportError> {
+    if let Some(proxy) = settings.proxy.as_deref() {
+        // Boxed: few dials go this way, and all would have its size.
+        return Box::pin(dial_by(endpoint, host, port, settings, proxy)).await;
+    }
     let start = Instant::now();
     let addresses = resolve(Action::Dial, endpoint, host, port).await?;
     let reached = race(alternating(addresses), start + DIAL_TIMEOUT, |address| {
@@ -51,6 +56,63 @@ pub(crate) async fn dial(
         Ok((address, stream)) => Ok(wrap(stream, address, address, settings)),
         Err(failures) => Err(all_failed(endpoint, host, failures)),
     }
+}
+
+/// Through a proxy.
+async fn dial_by(
+    endpoint: &Endpoint,
+    host: &str,
+    port: u16,
+    settings: &TcpSettings,
+    proxy: &Proxy,
+) -> Result<Stream, TransportError> {
+    let fail = |kind, reason: &str, advice: &str| {
+        let reason = format!("the proxy {proxy}: {reason}");
+        TransportError::new(Action::Dial, endpoint, kind, reason, advice)
+    };
+    // The target's own name is the proxy's to resolve, but with `socks5`.
+    let here = match proxy.kind {
+        ProxyKind::Socks5 => resolve(Action::Dial, endpoint, host, port)
+            .await?
+            .first()
+            .map(|address| address.ip().to_string()),
+        ProxyKind::Socks5h | ProxyKind::Http => None,
+    };
+    let addresses = match timeout(DIAL_TIMEOUT, lookup_host((&*proxy.host, proxy.port))).await {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => {
+            let reason = format!("its name cannot be resolved: {}", describe(&error));
+            return Err(fail(Kind::NotFound, &reason, "check proxy=").with_source(error));
+        }
+        Err(_) => {
+            let reason = "no answer to the lookup of its name within 10 s";
+            return Err(fail(Kind::TimedOut, reason, "check the name service"));
+        }
+    };
+    let until = Instant::now() + DIAL_TIMEOUT;
+    let (at, mut stream) = match race(alternating(addresses), until, TcpStream::connect).await {
+        Ok(reached) => reached,
+        Err(failures) => {
+            let Some((_, kind, error)) = failures.into_iter().next() else {
+                return Err(fail(
+                    Kind::NotFound,
+                    "its name has no address",
+                    "check proxy=",
+                ));
+            };
+            let advice = "is it running? check the host and the port of proxy=";
+            return Err(fail(kind, &describe(&error), advice).with_source(error));
+        }
+    };
+    let asked = via::connect(proxy, &mut stream, here.as_deref().unwrap_or(host), port);
+    if let Err(refusal) = asked.await {
+        return Err(fail(refusal.kind, &refusal.reason, refusal.advice));
+    }
+    let local = stream.local_addr().ok();
+    let label = format!("tcp {host}:{port} by proxy {}:{}", proxy.host, proxy.port);
+    Ok(Stream::from_wire(connection(stream, settings), label)
+        .with_remote(Remote::Tcp(at))
+        .with_local(local))
 }
 
 /// The two families in turn, each in the order of the name service, which is by RFC 6724 (RFC 8305, section 4).
@@ -274,6 +336,15 @@ pub(crate) async fn bind(
     port: u16,
     settings: &TcpSettings,
 ) -> Result<(TcpSockets, u16), TransportError> {
+    if settings.proxy.is_some() {
+        return Err(TransportError::new(
+            Action::Listen,
+            endpoint,
+            Kind::Invalid,
+            "proxy= is for dialling",
+            "leave it out",
+        ));
+    }
     let addresses = resolve(Action::Listen, endpoint, host, port).await?;
     let advice = |error: &io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => {

@@ -9,6 +9,8 @@ use cepa_transports::meter::{Meter, Metered};
 use cepa_transports::testkit::{Chopped, Cuts, Options, check_streams};
 use cepa_transports::throttle::{Throttled, TokenBucket};
 use cepa_transports::{Child, Endpoint, Listener, Stream, dial, listen, memory};
+#[cfg(feature = "wss")]
+use sha2::Digest as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, duplex};
 use tokio::net::unix::pipe;
 
@@ -58,6 +60,38 @@ async fn tcp_v4() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tcp_on_two_threads() {
     check_listener("tcp:127.0.0.1:0").await;
+}
+
+#[cfg(feature = "ws")]
+#[tokio::test]
+async fn ws() {
+    check_listener("ws:127.0.0.1:0/cepa%3Fa=b").await;
+}
+
+#[cfg(feature = "ws")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ws_on_two_threads() {
+    check_listener("ws:127.0.0.1:0").await;
+}
+
+#[cfg(feature = "wss")]
+#[tokio::test]
+async fn wss() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["front.example".to_owned()]).unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let pin = sha2::Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(
+        &made.signing_key,
+    ));
+    check_listener(&format!(
+        "wss:127.0.0.1:0/cepa,pin=sha256//{},cert={},key={}",
+        data_encoding::BASE64.encode(&pin),
+        cert.display(),
+        key.display()
+    ))
+    .await;
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ folder. What the command line says counts more than the file, and the file more
 than the known peers. `cepa explain @NAME` shows what a name stands for.
 
   relay = \"cepa://RELAYID@tcp:HOST:7711\"  # for peers without an address
+  proxy = \"env\"                           # like --proxy
   [targets.board]                         # cepa console @board
   address = \"serial:/dev/ttyUSB0\"         # or a list of addresses
   expect = \"PEERID\"                       # or \"@NAME\"; like --expect

@@ -1,6 +1,6 @@
 //! The command line of `cepa demo`: its words and their help.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
@@ -8,4 +8,40 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "MIB", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) size: u32,
+    /// Try only these transports
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub(crate) only: Vec<Transport>,
+}
+
+/// The transports of the demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    Tcp,
+    #[cfg(feature = "ws")]
+    Ws,
+    Unix,
+    Exec,
+    Serial,
+}
+
+impl Demo {
+    /// Those to try, in their order.
+    pub(crate) fn transports(&self) -> Vec<Transport> {
+        let all = Transport::value_variants().iter().copied();
+        all.filter(|it| self.only.is_empty() || self.only.contains(it))
+            .collect()
+    }
+}
+
+impl Transport {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            #[cfg(feature = "ws")]
+            Self::Ws => "WebSocket",
+            Self::Unix => "Unix socket",
+            Self::Exec => "subprocess",
+            Self::Serial => "serial line",
+        }
+    }
 }

@@ -14,6 +14,11 @@ For a line behind a serial server, give these options to the link:
 mux+tls+link,escape=xonxoff,mtu=240,duplex=half+tcp:HOST:PORT. It is enough to
 set them at one end. docs/ADDRESSES.md describes every option.
 
+Where only the web is let through (passwords and headers are shown as ***):
+  wss:www.example.com:443/cepa                 behind a reverse proxy
+  tcp:HOST:PORT,proxy=socks5h://[USER:PASSWORD@]HOST:PORT
+  ws:HOST:PORT/PATH,proxy=http://HOST:PORT,header=NAME:VALUE
+
 `cepa explain` also explains @NAME (what it stands for, and which file says so),
 a peer's address (cepa://PEERID@HINT,HINT/SERVICE), a ticket, an introduction
 and an invitation code. It does not connect to anything, and does not show the

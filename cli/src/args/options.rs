@@ -11,6 +11,7 @@ use crate::exit::{Code, Failure};
 use crate::gate::Gate;
 use crate::keep::{self, Keep};
 use crate::values::{Expected, TrustWord, placed_addr};
+use crate::words::ProxyChoice;
 
 #[derive(Debug, Args)]
 pub(crate) struct IdentityFile {
@@ -108,6 +109,17 @@ pub(crate) struct Logging {
         default_value = "auto"
     )]
     pub(crate) color: Color,
+}
+
+/// Through what peers are dialled.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct ByProxy {
+    /// Dial peers through a proxy where their addresses name none: `env` for that of ALL_PROXY,
+    /// HTTPS_PROXY and NO_PROXY, `none`, or a proxy such as socks5h://HOST:PORT. Default: `proxy` in
+    /// `config.toml`, or none
+    #[arg(long = "proxy", global = true, value_name = "env|none|URL")]
+    pub(crate) choice: Option<ProxyChoice>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

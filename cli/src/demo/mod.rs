@@ -17,10 +17,10 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, timeout};
 
-use crate::args;
+use crate::args::{self, Transport};
 use crate::exit::{self, Code, Failure, say};
 use crate::signal::Signals;
-use peers::{Kind, Peers};
+use peers::Peers;
 use table::Row;
 use work::Work;
 
@@ -52,7 +52,8 @@ async fn every_transport(args: args::Demo) -> Result<(), Failure> {
     let work = Work::new(args.size);
     let mut rows = Vec::new();
     let mut failed = 0;
-    for kind in Kind::ALL {
+    let transports = args.transports();
+    for kind in &transports {
         let progress = progress(*kind, work.total());
         let row =
             while_it_moves(|| progress.position(), one(*kind, &place, &work, &progress)).await;
@@ -76,7 +77,7 @@ async fn every_transport(args: args::Demo) -> Result<(), Failure> {
         Code::Other,
         format!(
             "{failed} of {} transports failed; see above",
-            Kind::ALL.len()
+            transports.len()
         ),
     ))
 }
@@ -103,7 +104,7 @@ async fn while_it_moves<T>(
 }
 
 async fn one(
-    kind: Kind,
+    kind: Transport,
     place: &tempfile::TempDir,
     work: &Work,
     progress: &ProgressBar,
@@ -119,7 +120,7 @@ async fn one(
 }
 
 /// A bar on standard error, where that is a terminal; nothing elsewhere.
-fn progress(kind: Kind, total: u64) -> ProgressBar {
+fn progress(kind: Transport, total: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
     if let Ok(style) =
         ProgressStyle::with_template("{msg:11} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}")

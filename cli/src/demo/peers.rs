@@ -18,34 +18,12 @@ use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint, Target};
 
 use super::cut::{self, Cutter};
-use crate::args::{Service, Target as Served};
+use crate::args::{Service, Target as Served, Transport};
 use crate::child::Watched;
 use crate::exit::{self, Code, Failure};
 use crate::keep::Keep;
 use crate::reach::{self, GOODBYE};
 use crate::service::Services;
-
-/// The transports of the demo.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Tcp,
-    Unix,
-    Exec,
-    Serial,
-}
-
-impl Kind {
-    pub(super) const ALL: &[Self] = &[Self::Tcp, Self::Unix, Self::Exec, Self::Serial];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "TCP",
-            Self::Unix => "Unix socket",
-            Self::Exec => "subprocess",
-            Self::Serial => "serial line",
-        }
-    }
-}
 
 /// A session between two peers, from the client's side.
 pub(super) struct Peers {
@@ -69,7 +47,7 @@ pub(super) const LAYERS: &str = "layers";
 
 impl Peers {
     /// Starts the server and dials it.
-    pub(super) async fn meet(kind: Kind, place: &Path) -> Result<Self, Failure> {
+    pub(super) async fn meet(kind: Transport, place: &Path) -> Result<Self, Failure> {
         let server = Identity::generate(KeyKind::Ed25519)?;
         let client = Identity::generate(KeyKind::Ed25519)?;
         let inner = Identity::generate(KeyKind::P256)?;
@@ -80,7 +58,7 @@ impl Peers {
 
         let mut cutter = None;
         let (address, running) = match kind {
-            Kind::Tcp => {
+            Transport::Tcp => {
                 config.resume = KEPT.config();
                 let (at, running) = listen("tcp:127.0.0.1:0", None, &server, allowed).await?;
                 let Target::Tcp { port, .. } = at.target() else {
@@ -90,11 +68,13 @@ impl Peers {
                 cutter = Some(proxy);
                 (endpoint(&format!("tcp:127.0.0.1:{port}"))?, running)
             }
-            Kind::Unix => {
+            #[cfg(feature = "ws")]
+            Transport::Ws => listen("ws:127.0.0.1:0/cepa", None, &server, allowed).await?,
+            Transport::Unix => {
                 let at = format!("unix:{}", escaped(&place.join("socket"))?);
                 listen(&at, None, &server, allowed).await?
             }
-            Kind::Serial => {
+            Transport::Serial => {
                 let line = escaped(&place.join("line"))?;
                 let (at, to) = (
                     format!("pty:{line}"),
@@ -102,7 +82,7 @@ impl Peers {
                 );
                 listen(&at, Some(&to), &server, allowed).await?
             }
-            Kind::Exec => (subprocess(place, &server, allowed)?, None),
+            Transport::Exec => (subprocess(place, &server, allowed)?, None),
         };
         let mut stream = transports::dial(&address).await?;
         let child = stream.take_child().map(Watched::quiet);

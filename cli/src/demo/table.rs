@@ -6,8 +6,8 @@ use cepa::onion::LayerInfo;
 use cepa::session::{PathChange, PathChanges, Session};
 use futures::FutureExt as _;
 
-use super::peers::Kind;
 use super::work::Done;
+use crate::args::Transport;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -31,16 +31,18 @@ pub(super) struct Row {
 impl Row {
     /// What came of the work over this session; `changes` is what has happened to its connections since it was made.
     pub(super) fn new(
-        kind: Kind,
+        kind: Transport,
         session: &Session,
         changes: &mut PathChanges,
         done: &Done,
     ) -> Self {
         let scheme = match kind {
-            Kind::Tcp => "tcp",
-            Kind::Unix => "unix",
-            Kind::Exec => "exec",
-            Kind::Serial => "link+serial",
+            Transport::Tcp => "tcp",
+            #[cfg(feature = "ws")]
+            Transport::Ws => "ws",
+            Transport::Unix => "unix",
+            Transport::Exec => "exec",
+            Transport::Serial => "link+serial",
         };
         let tls_layers = session.layers();
         let sealed = |layers: &[LayerInfo]| {
@@ -129,17 +131,50 @@ const HEAD: [&str; 11] = [
     "cut",
     "SHA-256",
 ];
-/// A column a transport, as wide as it needs; its rows would not fit a terminal.
+/// As wide as a table may be.
+const WIDTH: usize = 80;
+
+/// A column a transport, as wide as it needs; its rows would not fit a terminal. Columns that do not fit beside the others stand below
+/// them.
 pub(super) fn render(rows: &[Row]) -> String {
-    let columns: Vec<[String; HEAD.len()]> = rows.iter().map(Row::cells).collect();
-    let widest = |cells: &[String]| cells.iter().map(String::len).max().unwrap_or(0);
     let head = HEAD.iter().map(|word| word.len()).max().unwrap_or(0);
+    let mut parts: Vec<(usize, Vec<Column>)> = Vec::new();
+    for column in rows.iter().map(Column::of) {
+        let own = column.width + GAP.len();
+        match parts.last_mut() {
+            Some((width, columns)) if *width + own <= WIDTH => {
+                *width += own;
+                columns.push(column);
+            }
+            _ => parts.push((head + own, vec![column])),
+        }
+    }
+    let parts = parts.iter().map(|(_, columns)| part(columns, head));
+    parts.collect::<Vec<_>>().join("\n")
+}
+
+const GAP: &str = "  ";
+
+struct Column {
+    cells: [String; HEAD.len()],
+    width: usize,
+}
+
+impl Column {
+    fn of(row: &Row) -> Self {
+        let cells = row.cells();
+        let width = cells.iter().map(String::len).max().unwrap_or(0);
+        Self { cells, width }
+    }
+}
+
+fn part(columns: &[Column], head: usize) -> String {
     let mut text = String::new();
     for (line, word) in HEAD.iter().enumerate() {
         let _ = write!(text, "{word:head$}");
-        for cells in &columns {
+        for Column { cells, width } in columns {
             let cell = cells.get(line).map_or("", String::as_str);
-            let _ = write!(text, "  {cell:>width$}", width = widest(cells));
+            let _ = write!(text, "{GAP}{cell:>width$}");
         }
         text.push('\n');
     }
@@ -168,15 +203,19 @@ mod tests {
         // The longest that there are, at the largest size that there is.
         let text = render(&[
             row("TCP", "mux+tls+tcp", 12 * 1024),
+            row("WebSocket", "mux+tls+ws", 12 * 1024),
             row("Unix socket", "mux+tls+unix", 12 * 1024),
             row("subprocess", "mux+tls+exec", 12 * 1024),
             row("serial line", "mux+tls+link+serial", 12 * 1024),
         ]);
-        let ends: Vec<_> = text.lines().map(str::len).collect();
-        assert!(
-            ends.iter().all(|end| *end == ends[0] && *end <= 80),
-            "{text}"
-        );
+        let parts: Vec<_> = text.split("\n\n").collect();
+        assert_eq!(parts.len(), 2, "{text}");
+        for part in parts {
+            let ends: Vec<_> = part.lines().map(str::len).collect();
+            let first = ends[0];
+            assert!(ends.iter().all(|end| *end == first), "{text}");
+            assert!(first <= WIDTH, "{text}");
+        }
         assert!(text.contains("0.61 %"), "{text}");
     }
 

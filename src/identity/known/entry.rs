@@ -351,7 +351,11 @@ pub fn place_of(address: &Endpoint) -> Option<String> {
     match address.target() {
         Target::Exec { .. } => Some(address.target().to_string()),
         // A comma in the path itself is printed as %2C.
-        Target::Tcp { .. } | Target::Unix { .. } | Target::Serial { .. } | Target::Pty { .. } => {
+        Target::Tcp { .. }
+        | Target::Ws { .. }
+        | Target::Unix { .. }
+        | Target::Serial { .. }
+        | Target::Pty { .. } => {
             let text = address.target().to_string();
             Some(text.split(',').next().unwrap_or_default().to_owned())
         }

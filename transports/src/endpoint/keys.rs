@@ -4,13 +4,36 @@ use strsim::osa_distance;
 
 /// Every scheme, in the order in which messages list them.
 pub(super) const SCHEMES: &[&str] = &[
-    "tcp", "unix", "stdio", "fd", "exec", "serial", "pty", "memory",
+    "tcp", "ws", "wss", "unix", "stdio", "fd", "exec", "serial", "pty", "memory",
 ];
 
 /// The keys that the option list of a scheme, or of a layer, can hold, in the order in which they are printed.
 pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
     match scheme {
-        "tcp" => &["keepalive", "user-timeout", "proxy-protocol", "proxy-from"],
+        "tcp" => TCP,
+        "ws" => &[
+            "keepalive",
+            "user-timeout",
+            "proxy-protocol",
+            "proxy-from",
+            "proxy",
+            "host",
+            "header",
+            "ping",
+        ],
+        "wss" => &[
+            "keepalive",
+            "user-timeout",
+            "proxy-protocol",
+            "proxy-from",
+            "proxy",
+            "host",
+            "header",
+            "ping",
+            "pin",
+            "cert",
+            "key",
+        ],
         "unix" => &["mode", "group", "framed"],
         "exec" => &["dir", "pty"],
         "serial" => &[
@@ -36,6 +59,17 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
         _ => &[],
     }
 }
+
+const TCP: &[&str] = &[
+    "keepalive",
+    "user-timeout",
+    "proxy-protocol",
+    "proxy-from",
+    "proxy",
+];
+
+/// The keys that may stand more than once.
+pub(super) const REPEATED: &[&str] = &["header"];
 
 /// The keys that may stand without a value, for `yes`.
 pub(super) const BARE: &[&str] = &["framed"];

@@ -11,7 +11,8 @@
 //!
 //! | scheme | target | options (default) |
 //! |---|---|---|
-//! | `tcp` | `HOST:PORT`; an IPv6 address stands in brackets | `keepalive=SECONDS,no` (60) `user-timeout=SECONDS` (none) `proxy-protocol=yes,no` (no), with `yes` also `proxy-from=NETWORK+NETWORK` (this machine) |
+//! | `tcp` | `HOST:PORT`; an IPv6 address stands in brackets | `keepalive=SECONDS,no` (60) `user-timeout=SECONDS` (none) `proxy-protocol=yes,no` (no), with `yes` also `proxy-from=NETWORK+NETWORK` (this machine) `proxy=PROXY` (none) |
+//! | `ws`, `wss` | `HOST:PORT/PATH`; the path is `/` where none is written | those of `tcp`, `host=HOST` (what is dialled) `header=NAME:VALUE`, as often as needed (none) `ping=SECONDS,no` (30), and of `wss` also `pin=sha256//BASE64` (none) `cert=PATH` `key=PATH` |
 //! | `unix` | `PATH` of a socket | `mode=OCTAL` (0600, with a group 0660) `group=NAME` (the process's) `framed` (no): in frames, so that a cut is told from an end |
 //! | `stdio` | nothing: standard input and output of this process | none |
 //! | `fd` | `N` for both directions, or `R,W` (read from R, write to W) | none |
@@ -36,25 +37,35 @@
 //! to the command is put in quotes.
 //!
 //! **Round trip.** An address is parsed into types at the edge and printed from the same types:
-//! `parse(print(e)) == e` for every [`Endpoint`], and `print(parse(s))` is the one canonical text of
+//! `parse(print(e)) == e` for every [`Endpoint`] (by [`Endpoint::revealed`] where it holds a password or headers, which are
+//! shown as `***`), and `print(parse(s))` is the one canonical text of
 //! `s` (comma form, keys in the order of the table, defaults left out except `baud`). It is fit to be shown: what is
 //! not [printable](crate::text::is_printable) is written as an escape.
 //!
 //! A parse error names the column, what was expected there, and the nearest valid word.
 
 mod command;
+mod connection;
+mod escape;
 mod keys;
 mod options;
 mod parse;
 mod print;
+mod print_connection;
+mod proxy;
+mod secret;
 mod serial;
 mod socket;
 mod types;
+mod ws;
 
+pub use connection::{Proxy, ProxyKind, ProxyLogin, TcpSettings, WsSettings, WsTls};
 pub use parse::ParseError;
+pub use print::Revealed;
+pub use secret::{Secret, hidden};
 pub use types::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
-    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, TcpSettings, UnixSettings,
+    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, UnixSettings,
 };
 
 #[cfg(test)]

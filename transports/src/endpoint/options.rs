@@ -1,11 +1,13 @@
 //! The parts that the texts of all schemes are made of: a target, an option list, escapes, numbers. Every function
 //! carries the place where its text begins in the whole address, so that an error can name the column.
 use std::ffi::OsString;
+use std::net::Ipv6Addr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::keys::{BARE, DUPLEX, keys_of, nearest};
+use super::keys::{BARE, DUPLEX, REPEATED, keys_of, nearest};
+use super::secret::Secret;
 use super::types::{Duplex, MTU};
 use crate::text::percent_decode;
 
@@ -138,7 +140,7 @@ pub(super) fn option_list<'a>(
                 Some(&format!("{key}=")),
             );
         };
-        if list.iter().any(|o| o.key == key) {
+        if list.iter().any(|o| o.key == key) && !REPEATED.contains(&key) {
             return wrong(at, format!("each key once; {key} is there already"));
         }
         list.push(Opt {
@@ -151,6 +153,76 @@ pub(super) fn option_list<'a>(
     Ok(list)
 }
 
+/// What ends a port.
+const END: [char; 3] = [',', '?', '/'];
+
+/// A host and a port, and what follows them: a path, options.
+pub(super) fn host_port<'a>(
+    text: &'a str,
+    start: usize,
+    example: &str,
+) -> Result<(&'a str, u16, &'a str, usize), Wrong> {
+    let (host, port, port_at) = if let Some(rest) = text.strip_prefix('[') {
+        let Some((host, after)) = rest.split_once(']') else {
+            return wrong(start, "\"]\" after an IPv6 address");
+        };
+        let address = host.split_once('%').map_or(host, |(a, _)| a);
+        let zone = host.split_once('%').map(|(_, z)| z);
+        let zone_fits = |z: &str| {
+            !z.is_empty()
+                && z.chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+        };
+        // As in URIs (RFC 6874), where a percent sign is escaped. Here it is not, and no interface is meant whose name
+        // begins with 25; the number of one may.
+        let escaped = zone.and_then(|z| z.strip_prefix("25"));
+        if let Some(zone) = escaped.filter(|z| z.contains(|c: char| !c.is_ascii_digit())) {
+            let at = start + 1 + address.len();
+            let near = format!("%{zone}");
+            return wrong_word(
+                at,
+                "a zone behind a plain \"%\", which is not escaped here",
+                Some(&near),
+            );
+        }
+        if address.parse::<Ipv6Addr>().is_err() || !zone.is_none_or(zone_fits) {
+            return wrong(start + 1, "an IPv6 address between \"[\" and \"]\"");
+        }
+        let after_at = start + host.len() + 2;
+        let Some(port) = after.strip_prefix(':') else {
+            return wrong(after_at, "\":PORT\" after the address");
+        };
+        (host, port, after_at + 1)
+    } else {
+        let Some((host, port)) = text.split_once(':') else {
+            return wrong(start, format!("HOST:PORT, as in {example}"));
+        };
+        if let Some(bad) = host.find(|c: char| !(c.is_ascii_alphanumeric() || "-._".contains(c))) {
+            return wrong(
+                start + bad,
+                "a host name or an address (letters, digits, \".\", \"-\")",
+            );
+        }
+        if host.is_empty() {
+            return wrong(
+                start,
+                "a host before \":PORT\" (127.0.0.1 for this machine alone, 0.0.0.0 or [::] for every interface)",
+            );
+        }
+        let end = port.find(END).unwrap_or(port.len());
+        if port.get(..end).is_some_and(|port| port.contains(':')) {
+            return wrong(start, "an IPv6 address in brackets, as in [::1]:7000");
+        }
+        (host, port, start + host.len() + 1)
+    };
+    let end = port.find(END).unwrap_or(port.len());
+    let (port, rest) = port.split_at_checked(end).unwrap_or((port, ""));
+    match digits(port) {
+        Some(port) => Ok((host, port, rest, port_at + end)),
+        None => wrong(port_at, "a port, 0 to 65535"),
+    }
+}
+
 /// Resolves `%XX`.
 pub(super) fn unescape(text: &str, start: usize) -> Result<Vec<u8>, Wrong> {
     match (percent_decode(text), text.find("%00")) {
@@ -161,6 +233,14 @@ pub(super) fn unescape(text: &str, start: usize) -> Result<Vec<u8>, Wrong> {
             "two hex digits after \"%\" (a plain \"%\" is written %25)",
         ),
     }
+}
+
+/// A secret from the text of an address.
+pub(super) fn secret(text: String, at: usize) -> Result<Secret, Wrong> {
+    if text == Secret::HIDDEN {
+        return wrong(at, "the secret itself: *** stands where one was hidden");
+    }
+    Ok(Secret::from(text))
 }
 
 /// A number written in decimal digits alone (no sign, no space).

@@ -2,7 +2,6 @@
 //! address, so that an error can name the column.
 use std::ffi::OsString;
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,11 +9,13 @@ use std::str::FromStr;
 use super::command;
 use super::keys::{ESCAPE, SCHEMES, YES_NO, nearest};
 use super::options::{
-    Wrong, digits, no_options, option_list, path_of, split, unescape, wrong, wrong_word,
+    Wrong, digits, host_port, no_options, option_list, path_of, split, unescape, wrong, wrong_word,
 };
+use super::secret::hidden;
 use super::serial::serial;
 use super::socket;
 use super::types::{Endpoint, Escapes, Layer, LinkSettings, Target};
+use super::ws::ws;
 use crate::text::clean;
 
 /// Bytes of an address that a message shows.
@@ -52,12 +53,12 @@ impl fmt::Display for ParseError {
         write!(
             f,
             "invalid address \"{}\": column {}: expected {}",
-            clean(&self.input, SHOWN),
+            clean(&hidden(&self.input), SHOWN),
             self.position,
             self.expected
         )?;
         match &self.nearest {
-            Some(word) => write!(f, "; did you mean \"{}\"?", clean(word, SHOWN)),
+            Some(word) => write!(f, "; did you mean \"{}\"?", clean(&hidden(word), SHOWN)),
             None => Ok(()),
         }
     }
@@ -89,7 +90,7 @@ impl Endpoint {
             layers: layers.to_vec(),
             target,
         };
-        let text = made.to_string();
+        let text = made.revealed().to_string();
         let again: Self = text.parse()?;
         if again == made {
             return Ok(again);
@@ -98,7 +99,7 @@ impl Endpoint {
             input: text,
             position: 1,
             expected: "a target that its own text stands for".to_owned(),
-            nearest: Some(again.to_string()),
+            nearest: Some(again.revealed().to_string()),
         })
     }
 }
@@ -134,6 +135,7 @@ fn parse(text: &str) -> Result<Endpoint, Wrong> {
     let start = head.len() + 1;
     let target = match scheme {
         "tcp" => tcp(target, start)?,
+        "ws" | "wss" => ws(target, start, scheme)?,
         "unix" => {
             let (path, options, end) = split(target, start);
             Target::Unix {
@@ -237,68 +239,14 @@ fn guess(text: &str) -> Option<String> {
 }
 
 fn tcp(text: &str, start: usize) -> Result<Target, Wrong> {
-    let (host, port, port_at) = if let Some(rest) = text.strip_prefix('[') {
-        let Some((host, after)) = rest.split_once(']') else {
-            return wrong(start, "\"]\" after an IPv6 address");
-        };
-        let address = host.split_once('%').map_or(host, |(a, _)| a);
-        let zone = host.split_once('%').map(|(_, z)| z);
-        let zone_fits = |z: &str| {
-            !z.is_empty()
-                && z.chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
-        };
-        // As in URIs (RFC 6874), where a percent sign is escaped. Here it is not, and no interface is meant whose name
-        // begins with 25; the number of one may.
-        let escaped = zone.and_then(|z| z.strip_prefix("25"));
-        if let Some(zone) = escaped.filter(|z| z.contains(|c: char| !c.is_ascii_digit())) {
-            let at = start + 1 + address.len();
-            let near = format!("%{zone}");
-            return wrong_word(
-                at,
-                "a zone behind a plain \"%\", which is not escaped here",
-                Some(&near),
-            );
-        }
-        if address.parse::<Ipv6Addr>().is_err() || !zone.is_none_or(zone_fits) {
-            return wrong(start + 1, "an IPv6 address between \"[\" and \"]\"");
-        }
-        let after_at = start + host.len() + 2;
-        let Some(port) = after.strip_prefix(':') else {
-            return wrong(after_at, "\":PORT\" after the address");
-        };
-        (host, port, after_at + 1)
-    } else {
-        let Some((host, port)) = text.split_once(':') else {
-            return wrong(start, "HOST:PORT, as in tcp:127.0.0.1:7000");
-        };
-        if let Some(bad) = host.find(|c: char| !(c.is_ascii_alphanumeric() || "-._".contains(c))) {
-            return wrong(
-                start + bad,
-                "a host name or an address (letters, digits, \".\", \"-\")",
-            );
-        }
-        if host.is_empty() {
-            return wrong(
-                start,
-                "a host before \":PORT\" (127.0.0.1 for this machine alone, 0.0.0.0 or [::] for every interface)",
-            );
-        }
-        let end = port.find([',', '?']).unwrap_or(port.len());
-        if port.get(..end).is_some_and(|port| port.contains(':')) {
-            return wrong(start, "an IPv6 address in brackets, as in tcp:[::1]:7000");
-        }
-        (host, port, start + host.len() + 1)
-    };
-    let end = port.find([',', '?']).unwrap_or(port.len());
-    let (port, options) = port.split_at_checked(end).unwrap_or((port, ""));
-    let Some(port) = digits(port) else {
-        return wrong(port_at, "a port, 0 to 65535");
-    };
+    let (host, port, options, at) = host_port(text, start, "127.0.0.1:7000")?;
+    if !options.is_empty() && !options.starts_with([',', '?']) {
+        return wrong(at, "the end of the address, or \",\" before options");
+    }
     Ok(Target::Tcp {
         host: host.to_owned(),
         port,
-        settings: socket::tcp(options, port_at + end)?,
+        settings: socket::tcp(options, at)?,
     })
 }
 

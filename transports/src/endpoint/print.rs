@@ -1,14 +1,13 @@
 //! Typed address to text: the one canonical form. It is fit to be shown as it is: what is not printable is
 //! written as an escape.
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
+use super::escape::{escape, escape_path};
+use super::print_connection::{self, place};
 use super::types::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, ModemLine, Parity,
-    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, TcpSettings,
+    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target,
 };
-use crate::network::Network;
 use crate::text::is_printable;
 
 impl fmt::Display for Layer {
@@ -38,17 +37,47 @@ fn link(f: &mut fmt::Formatter<'_>, s: LinkSettings) -> fmt::Result {
     Ok(())
 }
 
+/// Its secrets are hidden.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for layer in &self.layers {
-            write!(f, "{layer}+")?;
-        }
-        write!(f, "{}", self.target)
+        self.write(f, false)
     }
 }
 
+/// An address with its secrets; see [`Endpoint::revealed`].
+#[derive(Clone, Copy)]
+pub struct Revealed<'a>(&'a Endpoint);
+
+impl fmt::Display for Revealed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(f, true)
+    }
+}
+
+impl Endpoint {
+    /// The whole text, which parses to the same address: with the password of its proxy and its headers, which [`fmt::Display`] shows as
+    /// `***`. For what keeps an address or passes it on; not for messages.
+    pub fn revealed(&self) -> Revealed<'_> {
+        Revealed(self)
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, reveal: bool) -> fmt::Result {
+        for layer in &self.layers {
+            write!(f, "{layer}+")?;
+        }
+        self.target.write(f, reveal)
+    }
+}
+
+/// Its secrets are hidden.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, false)
+    }
+}
+
+impl Target {
+    fn write(&self, f: &mut fmt::Formatter<'_>, reveal: bool) -> fmt::Result {
         write!(f, "{}:", self.scheme())?;
         match self {
             Self::Tcp {
@@ -56,12 +85,17 @@ impl fmt::Display for Target {
                 port,
                 settings,
             } => {
-                if host.contains(':') {
-                    write!(f, "[{host}]:{port}")?;
-                } else {
-                    write!(f, "{host}:{port}")?;
-                }
-                tcp(f, settings)
+                place(f, host, *port)?;
+                print_connection::tcp(f, settings, reveal)
+            }
+            Self::Ws {
+                host,
+                port,
+                path,
+                settings,
+            } => {
+                place(f, host, *port)?;
+                print_connection::ws(f, path, settings, reveal)
             }
             Self::Unix { path, settings } => {
                 escape_path(f, path)?;
@@ -105,28 +139,6 @@ impl fmt::Display for Target {
             Self::Memory { name } => escape(f, name),
         }
     }
-}
-
-fn tcp(f: &mut fmt::Formatter<'_>, s: &TcpSettings) -> fmt::Result {
-    match s.keepalive {
-        Some(TcpSettings::KEEPALIVE) => {}
-        Some(seconds) => write!(f, ",keepalive={seconds}")?,
-        None => f.write_str(",keepalive=no")?,
-    }
-    if let Some(seconds) = s.user_timeout {
-        write!(f, ",user-timeout={seconds}")?;
-    }
-    let Some(from) = &s.proxy_from else {
-        return Ok(());
-    };
-    f.write_str(",proxy-protocol=yes")?;
-    if **from != *Network::loopback() {
-        for (i, network) in from.iter().enumerate() {
-            f.write_str(if i == 0 { ",proxy-from=" } else { "+" })?;
-            write!(f, "{network}")?;
-        }
-    }
-    Ok(())
 }
 
 fn serial(f: &mut fmt::Formatter<'_>, s: &SerialSettings) -> fmt::Result {
@@ -246,28 +258,4 @@ fn quote(f: &mut fmt::Formatter<'_>, word: &str) -> fmt::Result {
     }
     // Inside single quotes everything is literal; a single quote itself is put between two of them.
     write!(f, "'{}'", word.replace('\'', r"'\''"))
-}
-
-/// A path as bytes: what is valid UTF-8 is escaped as text, any other byte as `%XX`.
-fn escape_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
-    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
-        escape(f, chunk.valid())?;
-        for byte in chunk.invalid() {
-            write!(f, "%{byte:02X}")?;
-        }
-    }
-    Ok(())
-}
-
-fn escape(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    for c in text.chars() {
-        if !is_printable(c) || matches!(c, '%' | ',' | '?') {
-            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                write!(f, "%{byte:02X}")?;
-            }
-        } else {
-            write!(f, "{c}")?;
-        }
-    }
-    Ok(())
 }

@@ -1,16 +1,35 @@
 //! The options of TCP and Unix sockets: text to settings.
+use super::connection::TcpSettings;
 use super::keys::YES_NO;
 use super::options::{Opt, Wrong, digits, option_list, unescape, wrong, wrong_word};
-use super::types::{TcpSettings, UnixSettings};
+use super::proxy::proxy;
+use super::types::UnixSettings;
 use crate::network::Network;
 
 /// Sources that an address names; it stays one line.
 const SOURCES: usize = 64;
 
 pub(super) fn tcp(options: &str, at: usize) -> Result<TcpSettings, Wrong> {
-    let mut s = TcpSettings::default();
-    let (mut proxied, mut from) = (false, None);
+    let mut tcp = TcpOptions::default();
     for option in option_list(options, at, "tcp")? {
+        tcp.take(&option)?;
+    }
+    tcp.finish()
+}
+
+/// The options of a TCP connection, which those that are made of one have too.
+#[derive(Default)]
+pub(super) struct TcpOptions {
+    settings: TcpSettings,
+    proxied: bool,
+    /// With where they stand.
+    from: Option<(Vec<Network>, usize)>,
+}
+
+impl TcpOptions {
+    /// False for one that is none of these.
+    pub(super) fn take(&mut self, option: &Opt<'_>) -> Result<bool, Wrong> {
+        let s = &mut self.settings;
         match option.key {
             "keepalive" if option.value == "no" => s.keepalive = None,
             "keepalive" => {
@@ -28,23 +47,31 @@ pub(super) fn tcp(options: &str, at: usize) -> Result<TcpSettings, Wrong> {
                 };
                 s.user_timeout = Some(seconds);
             }
-            "proxy-protocol" => proxied = option.word(YES_NO)? == "yes",
-            // option_list lets only the scheme's keys through.
-            _ => from = Some((networks(&option)?, option.value_at)),
+            "proxy-protocol" => self.proxied = option.word(YES_NO)? == "yes",
+            "proxy-from" => self.from = Some((networks(option)?, option.value_at)),
+            "proxy" => s.proxy = Some(Box::new(proxy(option)?)),
+            _ => return Ok(false),
         }
+        Ok(true)
     }
-    s.proxy_from = match from {
-        Some((_, at)) if !proxied => {
-            return wrong_word(
-                at,
-                "proxy-protocol=yes beside proxy-from, which says who may use it",
-                Some("proxy-protocol=yes"),
-            );
-        }
-        Some((from, _)) => Some(from.into()),
-        None => proxied.then(|| Network::loopback().into()),
-    };
-    Ok(s)
+
+    pub(super) fn finish(self) -> Result<TcpSettings, Wrong> {
+        let proxy_from = match self.from {
+            Some((_, at)) if !self.proxied => {
+                return wrong_word(
+                    at,
+                    "proxy-protocol=yes beside proxy-from, which says who may use it",
+                    Some("proxy-protocol=yes"),
+                );
+            }
+            Some((from, _)) => Some(from.into()),
+            None => self.proxied.then(|| Network::loopback().into()),
+        };
+        Ok(TcpSettings {
+            proxy_from,
+            ..self.settings
+        })
+    }
 }
 
 fn networks(option: &Opt<'_>) -> Result<Vec<Network>, Wrong> {

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
-    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, TcpSettings, UnixSettings,
+    Proxy, ProxyKind, ProxyLogin, Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target,
+    TcpSettings, UnixSettings, WsSettings, WsTls,
 };
 use crate::network::Network;
 
@@ -43,6 +44,15 @@ fn canonical_texts() {
         "tcp:h:1,keepalive=no,user-timeout=30",
         "tcp:h:1,proxy-protocol=yes",
         "tcp:h:1,proxy-protocol=yes,proxy-from=10.0.0.0/8+192.0.2.1+fd00::/8",
+        "tcp:h:1,proxy=socks5h://127.0.0.1:1080",
+        "tcp:h:1,proxy=http://user@[::1]:3128",
+        "tcp:h:1,user-timeout=30,proxy-protocol=yes,proxy=socks5://proxy:1",
+        "ws:h:80/",
+        "ws:[::1]:8080/a/b%3Fc=d%2Ce%2520f",
+        "ws:h:1/,proxy=socks5h://p:1,host=a.b,ping=5",
+        "mux+tls+wss:h:443/cepa,ping=no",
+        "wss:h:443/,pin=sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        "wss:h:443/,keepalive=no,cert=/etc/a b.pem,key=/k",
         "unix:/s,mode=0660,group=dialout",
         "unix:/s,framed",
         "unix:/s,mode=0600,group=g,framed",
@@ -95,6 +105,9 @@ fn canonical_texts() {
     canonical("unix:/%41%2f", "unix:/A/");
     canonical("tcp:h:1?keepalive=60", "tcp:h:1");
     canonical("tcp:h:1,proxy-protocol=no", "tcp:h:1");
+    canonical("ws:h:1", "ws:h:1/");
+    canonical("ws:h:1?ping=30", "ws:h:1/");
+    canonical("tcp:h:1,proxy=http://p:1/", "tcp:h:1,proxy=http://p:1");
     canonical(
         "tcp:h:1,proxy-protocol=yes,proxy-from=127.0.0.1/8+::1",
         "tcp:h:1,proxy-protocol=yes",
@@ -106,6 +119,61 @@ fn canonical_texts() {
     canonical("exec:  cat   -u ", "exec:cat -u");
     canonical(r#"exec:echo "a b" c\ d"#, "exec:echo 'a b' 'c d'");
     canonical("exec:cat?dir=/a,b", "exec:cat,dir=/a%2Cb");
+}
+
+#[test]
+fn secrets_are_hidden_but_where_they_are_asked_for() {
+    let text = "ws:h:1/,proxy=socks5://user:p%40w%3A@p:1,header=Authorization:Bearer x,header=A:b";
+    let endpoint = parse(text);
+    assert_eq!(endpoint.revealed().to_string(), text);
+    let shown = "ws:h:1/,proxy=socks5://user:***@p:1,header=Authorization:***,header=A:***";
+    assert_eq!(endpoint.to_string(), shown);
+    assert_eq!(endpoint.target().to_string(), shown);
+    for secret in ["p@w", "p%40w", "Bearer"] {
+        assert!(!format!("{endpoint:?}").contains(secret), "{endpoint:?}");
+    }
+    let Target::Ws { settings, .. } = endpoint.target() else {
+        panic!("{endpoint}");
+    };
+    let login = settings.proxy().unwrap().login.clone().unwrap();
+    assert_eq!(login.password.reveal(), "p@w:");
+    // What was printed can't be dialled, and says why.
+    for hidden in [
+        "tcp:h:1,proxy=socks5://user:***@p:1",
+        "ws:h:1/,header=A:***",
+    ] {
+        let error = hidden.parse::<Endpoint>().unwrap_err().to_string();
+        assert!(error.contains("the secret itself"), "{error}");
+    }
+    // Neither does an address that is none tell.
+    for wrong in [
+        "tcp:h:1,proxy=socks5://user:sesame@p",
+        "tcp:h:1,proxy=ftp://user:sesame@p:1",
+        "ws://h:1/,proxy=socks5://user:sesame@p:1",
+        "ws:h:1/,header=A:sesame,header=B",
+        "h:1,proxy=http://user:sesame@p:1",
+    ] {
+        let error = wrong.parse::<Endpoint>().unwrap_err().to_string();
+        assert!(!error.contains("sesame"), "{error}");
+    }
+}
+
+#[test]
+fn a_proxy_from_a_variable() {
+    let proxy = |text| Proxy::from_variable(text).map(|proxy| proxy.to_string());
+    for (text, shown) in [
+        ("http://p:3128/", "http://p:3128"),
+        ("p:3128", "http://p:3128"),
+        ("p", "http://p:80"),
+        ("socks5://[::1]", "socks5://[::1]:1080"),
+        ("socks5h://u:p@p:1", "socks5h://u:***@p:1"),
+    ] {
+        assert_eq!(proxy(text).unwrap(), shown);
+    }
+    for text in ["", "ftp://p:1", "p:x", "socks5://u:sesame@"] {
+        let error = proxy(text).unwrap_err();
+        assert!(!error.contains("sesame"), "{error}");
+    }
 }
 
 #[test]
@@ -288,7 +356,7 @@ fn errors_name_the_column_and_the_nearest_word() {
         (
             "localhost:7000",
             1,
-            "a scheme (tcp, unix",
+            "a scheme (tcp, ws, wss, unix",
             Some("tcp:localhost:7000"),
         ),
         ("serail:/dev/x", 1, "a scheme", Some("serial")),
@@ -625,12 +693,69 @@ fn any_tcp() -> impl Strategy<Value = TcpSettings> {
         prop::option::of(1..=32_767u16),
         prop::option::of(1..=86_400u32),
         prop::option::of(prop::collection::vec(any_network(), 1..4)),
+        prop::option::of(any_proxy()),
     )
-        .prop_map(|(keepalive, user_timeout, proxy_from)| TcpSettings {
+        .prop_map(|(keepalive, user_timeout, proxy_from, proxy)| TcpSettings {
             keepalive,
             user_timeout,
             proxy_from: proxy_from.map(Into::into),
+            proxy: proxy.map(Box::new),
         })
+}
+
+fn any_proxy() -> impl Strategy<Value = Proxy> {
+    let kinds = vec![ProxyKind::Socks5, ProxyKind::Socks5h, ProxyKind::Http];
+    let login = ("[a-z%@,?&/# é]{1,9}", "[ -~]{0,9}").prop_map(|(user, password)| ProxyLogin {
+        user,
+        password: password.into(),
+    });
+    (
+        prop::sample::select(kinds),
+        any_host(),
+        1..=u16::MAX,
+        prop::option::of(login),
+    )
+        .prop_map(|(kind, host, port, login)| Proxy {
+            kind,
+            host,
+            port,
+            login,
+        })
+}
+
+fn any_ws() -> impl Strategy<Value = WsSettings> {
+    let value = "[!-~]([ -~]{0,9}[!-~])?";
+    let header =
+        ("[A-Z][a-z]{1,4}-[a-z]{1,4}", value).prop_map(|(name, value)| (name, value.into()));
+    let tls = (
+        prop::option::of(any::<[u8; 32]>()),
+        prop::option::of(any_path()),
+        prop::option::of(any_path()),
+    )
+        .prop_map(|(pin, cert, key)| WsTls { pin, cert, key });
+    (
+        any_tcp(),
+        prop::option::of(value.prop_map(String::from)),
+        prop::collection::vec(header, 0..3),
+        prop::option::of(1..=32_767u16),
+        prop::option::of(tls),
+    )
+        .prop_map(|(tcp, host, headers, ping, tls)| WsSettings {
+            tcp,
+            host,
+            headers,
+            ping,
+            tls,
+        })
+}
+
+fn any_host() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z0-9._-]{1,20}",
+        any::<std::net::Ipv4Addr>().prop_map(|a| a.to_string()),
+        any::<std::net::Ipv6Addr>().prop_map(|a| a.to_string()),
+        any::<std::net::Ipv6Addr>().prop_map(|a| format!("{a}%eth0")),
+    ]
 }
 
 fn any_unix() -> impl Strategy<Value = UnixSettings> {
@@ -657,12 +782,6 @@ fn any_lock() -> impl Strategy<Value = SerialLock> {
 }
 
 fn any_target() -> impl Strategy<Value = Target> {
-    let host = prop_oneof![
-        "[a-z0-9._-]{1,20}",
-        any::<std::net::Ipv4Addr>().prop_map(|a| a.to_string()),
-        any::<std::net::Ipv6Addr>().prop_map(|a| a.to_string()),
-        any::<std::net::Ipv6Addr>().prop_map(|a| format!("{a}%eth0")),
-    ];
     let argv =
         ("[^\0]{1,10}", prop::collection::vec(any_text(), 0..5)).prop_map(|(first, rest)| {
             let mut argv = vec![first];
@@ -670,11 +789,19 @@ fn any_target() -> impl Strategy<Value = Target> {
             argv
         });
     prop_oneof![
-        (host, any::<u16>(), any_tcp()).prop_map(|(host, port, settings)| Target::Tcp {
+        (any_host(), any::<u16>(), any_tcp()).prop_map(|(host, port, settings)| Target::Tcp {
             host,
             port,
             settings
         }),
+        (any_host(), any::<u16>(), "/[a-z?,%&=/]{0,9}", any_ws()).prop_map(
+            |(host, port, path, settings)| Target::Ws {
+                host,
+                port,
+                path,
+                settings: Box::new(settings),
+            }
+        ),
         (any_path(), any_unix()).prop_map(|(path, settings)| Target::Unix { path, settings }),
         Just(Target::Stdio),
         (0..1000u32, 0..1000u32).prop_map(|(read, write)| Target::Fd { read, write }),
@@ -697,7 +824,7 @@ proptest! {
         layers in prop::collection::vec(any_layer(), 0..4),
     ) {
         let endpoint = Endpoint::new(&layers, target).map_err(|e| TestCaseError::fail(e.to_string()))?;
-        let text = endpoint.to_string();
+        let text = endpoint.revealed().to_string();
         prop_assert!(text.chars().all(is_printable), "{:?}", text);
         prop_assert_eq!(parse(&text), endpoint);
     }
@@ -706,16 +833,18 @@ proptest! {
     fn parse_never_panics_and_prints_canonically(text in prop_oneof![
         any::<String>(),
         "link[,?](escape|mtu|duplex)=[0-9a-z]{1,7}([,&](mtu|duplex)=[0-9a-z]{1,4}){0,2}\\+tcp:a:1",
-        "((mux|tls)\\+){0,2}(tcp|unix|stdio|fd|exec|serial|pty|memory):[ -~]{0,30}",
+        "((mux|tls)\\+){0,2}(tcp|ws|wss|unix|stdio|fd|exec|serial|pty|memory):[ -~]{0,30}",
+        "wss?:h:1/[a-z]?[,?](host|header|ping|pin|proxy)=[ -~]{0,30}",
+        "tcp:h:1,proxy=(socks5|socks5h|http)://[a-z:@%0-9\\[\\]]{0,20}:1",
         "exec:[a-c,?=&dir'\"\\\\# %]{0,20}",
         "serial:/d[,?](baud|data|flow|stop)=[0-9a-z]{1,3}([,&](baud|data|flow|stop)=[0-9a-z]{1,3}){0,2}",
     ]) {
         match text.parse::<Endpoint>() {
             Ok(endpoint) => {
-                let printed = endpoint.to_string();
+                let printed = endpoint.revealed().to_string();
                 prop_assert!(printed.chars().all(is_printable), "{:?}", printed);
                 prop_assert_eq!(&parse(&printed), &endpoint);
-                prop_assert_eq!(parse(&printed).to_string(), printed);
+                prop_assert_eq!(parse(&printed).revealed().to_string(), printed);
             }
             Err(error) => {
                 prop_assert!(error.position() >= 1);

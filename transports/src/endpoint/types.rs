@@ -1,7 +1,7 @@
 //! The typed form of an address. Nothing here knows its text; see `parse` and `print`.
 use std::path::PathBuf;
 
-use crate::network::Network;
+use super::connection::{TcpSettings, WsSettings};
 use crate::rate::Rate;
 
 /// A parsed address: layers, and what carries the bytes below them.
@@ -37,6 +37,11 @@ impl Endpoint {
         self.target.scheme()
     }
 
+    /// The host and the port of a network connection; see [`Target::place`].
+    pub fn place(&self) -> Option<(&str, u16)> {
+        self.target.place()
+    }
+
     /// See [`Target::accepts_many`].
     pub fn accepts_many(&self) -> bool {
         self.target.accepts_many()
@@ -64,7 +69,7 @@ impl Endpoint {
 
     /// The same address with a port filled in, for a listener that asked for any (port 0).
     pub(crate) fn with_port(mut self, real: u16) -> Self {
-        if let Target::Tcp { port, .. } = &mut self.target {
+        if let Target::Tcp { port, .. } | Target::Ws { port, .. } = &mut self.target {
             *port = real;
         }
         self
@@ -187,6 +192,17 @@ pub enum Target {
         /// Its settings.
         settings: TcpSettings,
     },
+    /// A WebSocket (RFC 6455), under TLS where its settings have it.
+    Ws {
+        /// A name or an address; IPv6 without its brackets.
+        host: String,
+        /// 0 lets a listener take any free port.
+        port: u16,
+        /// What is asked for there, with its query; as HTTP sends it.
+        path: String,
+        /// Its settings.
+        settings: Box<WsSettings>,
+    },
     /// A Unix stream socket.
     Unix {
         /// Where the socket is bound.
@@ -235,7 +251,7 @@ impl Target {
     /// Whether a listener there gives a stream for each who connects, as many at a time as come.
     pub fn accepts_many(&self) -> bool {
         match self {
-            Self::Tcp { .. } | Self::Unix { .. } | Self::Memory { .. } => true,
+            Self::Tcp { .. } | Self::Ws { .. } | Self::Unix { .. } | Self::Memory { .. } => true,
             Self::Stdio
             | Self::Fd { .. }
             | Self::Exec { .. }
@@ -252,13 +268,28 @@ impl Target {
 
     /// Whether dialling it opens a connection over a network, and nothing else: no command is started, no
     /// device opened, no socket of this machine's own services reached by its path.
+    ///
+    /// A WebSocket with a `Host` or headers of its own is more than that: who writes them decides what a server of this
+    /// network is asked for.
     pub fn is_network(&self) -> bool {
-        matches!(self, Self::Tcp { .. })
+        match self {
+            Self::Tcp { .. } => true,
+            Self::Ws { settings, .. } => settings.host.is_none() && settings.headers.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// The host and the port of what is a network connection, dialled or listened on.
+    pub fn place(&self) -> Option<(&str, u16)> {
+        match self {
+            Self::Tcp { host, port, .. } | Self::Ws { host, port, .. } => Some((host, *port)),
+            _ => None,
+        }
     }
 
     /// Whether it is a socket of the operating system, at which other processes connect.
     pub fn is_socket(&self) -> bool {
-        matches!(self, Self::Tcp { .. } | Self::Unix { .. })
+        matches!(self, Self::Tcp { .. } | Self::Ws { .. } | Self::Unix { .. })
     }
 
     /// Whether there is one stream and, when it is over, never another.
@@ -270,6 +301,8 @@ impl Target {
     pub fn scheme(&self) -> &'static str {
         match self {
             Self::Tcp { .. } => "tcp",
+            Self::Ws { settings, .. } if settings.tls.is_some() => "wss",
+            Self::Ws { .. } => "ws",
             Self::Unix { .. } => "unix",
             Self::Stdio => "stdio",
             Self::Fd { .. } => "fd",
@@ -277,35 +310,6 @@ impl Target {
             Self::Serial { .. } => "serial",
             Self::Pty { .. } => "pty",
             Self::Memory { .. } => "memory",
-        }
-    }
-}
-
-/// How a TCP connection is kept, and what a listener believes of where one comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TcpSettings {
-    /// Seconds of silence after which the other end is asked whether it is there (RFC 9293, section 3.8.4), 1 to 32,767; then
-    /// every quarter of that, and after four questions without an answer the connection is over. Default 60; `None`: never.
-    pub keepalive: Option<u16>,
-    /// Seconds that what was written may stay unacknowledged before the connection is over (`TCP_USER_TIMEOUT`, RFC 5482; Linux),
-    /// 1 to 86,400. Default none: the system's own patience, about 15 minutes.
-    pub user_timeout: Option<u32>,
-    /// For listeners: each connection begins with a header of the PROXY protocol, from one of these sources, and others are
-    /// refused. Default none: no header.
-    pub proxy_from: Option<Box<[Network]>>,
-}
-
-impl TcpSettings {
-    /// Seconds of [`TcpSettings::keepalive`] where nothing else is said.
-    pub const KEEPALIVE: u16 = 60;
-}
-
-impl Default for TcpSettings {
-    fn default() -> Self {
-        Self {
-            keepalive: Some(Self::KEEPALIVE),
-            user_timeout: None,
-            proxy_from: None,
         }
     }
 }

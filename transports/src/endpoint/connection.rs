@@ -1,0 +1,136 @@
+//! The typed form of network connections: how TCP is kept, what proxy it goes by, and what a WebSocket is made of. As in `types`,
+//! nothing here knows its text.
+use std::path::PathBuf;
+
+use super::secret::Secret;
+use crate::network::Network;
+
+/// How a TCP connection is kept, and what a listener believes of where one comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TcpSettings {
+    /// Seconds of silence after which the other end is asked whether it is there (RFC 9293, section 3.8.4), 1 to 32,767; then
+    /// every quarter of that, and after four questions without an answer the connection is over. Default 60; `None`: never.
+    pub keepalive: Option<u16>,
+    /// Seconds that what was written may stay unacknowledged before the connection is over (`TCP_USER_TIMEOUT`, RFC 5482; Linux),
+    /// 1 to 86,400. Default none: the system's own patience, about 15 minutes.
+    pub user_timeout: Option<u32>,
+    /// For listeners: each connection begins with a header of the PROXY protocol, from one of these sources, and others are
+    /// refused. Default none: no header.
+    pub proxy_from: Option<Box<[Network]>>,
+    /// For diallers: the proxy that connects in our place. Default none. Boxed: few addresses have one.
+    pub proxy: Option<Box<Proxy>>,
+}
+
+impl TcpSettings {
+    /// Seconds of [`TcpSettings::keepalive`] where nothing else is said.
+    pub const KEEPALIVE: u16 = 60;
+}
+
+impl Default for TcpSettings {
+    fn default() -> Self {
+        Self {
+            keepalive: Some(Self::KEEPALIVE),
+            user_timeout: None,
+            proxy_from: None,
+            proxy: None,
+        }
+    }
+}
+
+/// A proxy to dial through.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Proxy {
+    /// What is spoken with it, and who resolves names.
+    pub kind: ProxyKind,
+    /// A name or an address; IPv6 without its brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Who we are there. Default nobody.
+    pub login: Option<ProxyLogin>,
+}
+
+/// What is spoken with a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyKind {
+    /// SOCKS 5 (RFC 1928); this machine resolves names.
+    Socks5,
+    /// SOCKS 5; the proxy resolves names.
+    Socks5h,
+    /// CONNECT of HTTP (RFC 9110, section 9.3.6); the proxy resolves names.
+    Http,
+}
+
+impl ProxyKind {
+    pub(super) const ALL: [Self; 3] = [Self::Socks5, Self::Socks5h, Self::Http];
+
+    /// The word before `://`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Socks5 => "socks5",
+            Self::Socks5h => "socks5h",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// A user of a proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ProxyLogin {
+    /// The name, 1 to 255 bytes (RFC 1929, section 2); no `:` for HTTP (RFC 7617, section 2).
+    pub user: String,
+    /// The password, up to 255 bytes; may be empty.
+    pub password: Secret,
+}
+
+/// How a WebSocket is dialled or listened for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WsSettings {
+    /// Those of the connection below.
+    pub tcp: TcpSettings,
+    /// For diallers: the `Host` that is asked for. Default what is dialled.
+    pub host: Option<String>,
+    /// For diallers: more headers of the request, in their order.
+    pub headers: Vec<(String, Secret)>,
+    /// Seconds of silence after which a ping goes out (RFC 6455, section 5.5.2), 1 to 32,767, so that no front end takes the
+    /// connection for a dead one. Default 30: half of what nginx waits (`proxy_read_timeout`). `None`: never.
+    pub ping: Option<u16>,
+    /// `wss:`; the TLS of the way.
+    pub tls: Option<WsTls>,
+}
+
+impl WsSettings {
+    /// Seconds of [`WsSettings::ping`] where nothing else is said.
+    pub const PING: u16 = 30;
+}
+
+impl Default for WsSettings {
+    fn default() -> Self {
+        Self {
+            tcp: TcpSettings::default(),
+            host: None,
+            headers: Vec::new(),
+            ping: Some(Self::PING),
+            tls: None,
+        }
+    }
+}
+
+/// The TLS of `wss:`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct WsTls {
+    /// For diallers: the SHA-256 of the public key (SubjectPublicKeyInfo) that the front end must have. Default: its certificate must be
+    /// vouched for by the platform's authorities.
+    pub pin: Option<[u8; 32]>,
+    /// For listeners: the certificate chain, in PEM.
+    pub cert: Option<PathBuf>,
+    /// For listeners: its private key, in PEM.
+    pub key: Option<PathBuf>,
+}
+
+impl WsSettings {
+    /// The proxy it is dialled through.
+    pub fn proxy(&self) -> Option<&Proxy> {
+        self.tcp.proxy.as_deref()
+    }
+}

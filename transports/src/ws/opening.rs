@@ -1,0 +1,141 @@
+//! An accepted stream whose handshake runs beside it: reading and writing wait for that.
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::JoinHandle;
+
+use crate::stream::Wire;
+
+/// What a handshake comes to; see `Shared::open`.
+type Opened = io::Result<Option<Box<dyn Wire>>>;
+
+pub(super) struct Opening {
+    state: State,
+    /// See [`Wire::cut_when_dropped`]; passed on once there is something to cut.
+    cut: bool,
+}
+
+enum State {
+    /// Dropped early, it is ended.
+    Waiting(JoinHandle<Opened>),
+    Open(Box<dyn Wire>),
+    /// It was closed before a request: it is at its end.
+    Nobody,
+    /// Told once, as the failure of whatever was tried first.
+    Failed,
+}
+
+impl Opening {
+    pub(super) fn new(handshake: impl Future<Output = Opened> + Send + 'static) -> Self {
+        Self {
+            state: State::Waiting(tokio::spawn(handshake)),
+            cut: false,
+        }
+    }
+
+    /// `None` where there is nobody.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<&mut Box<dyn Wire>>>> {
+        if let State::Waiting(handshake) = &mut self.state {
+            let opened = ready!(Pin::new(handshake).poll(cx));
+            let opened = opened.unwrap_or_else(|ended| Err(io::Error::other(ended)));
+            self.state = match opened {
+                Ok(Some(mut wire)) => {
+                    wire.cut_when_dropped(self.cut);
+                    State::Open(wire)
+                }
+                Ok(None) => State::Nobody,
+                Err(error) => {
+                    self.state = State::Failed;
+                    return Poll::Ready(Err(error));
+                }
+            };
+        }
+        Poll::Ready(match &mut self.state {
+            State::Open(wire) => Ok(Some(wire)),
+            State::Failed => Err(io::ErrorKind::ConnectionAborted.into()),
+            State::Nobody | State::Waiting(_) => Ok(None),
+        })
+    }
+
+    fn poll_write_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Box<dyn Wire>>> {
+        let open = ready!(self.poll_open(cx))?;
+        Poll::Ready(open.ok_or_else(|| io::ErrorKind::BrokenPipe.into()))
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let State::Waiting(handshake) = &self.state {
+            handshake.abort();
+        }
+    }
+}
+
+impl Wire for Opening {
+    fn cut_when_dropped(&mut self, yes: bool) {
+        self.cut = yes;
+        if let State::Open(wire) = &mut self.state {
+            wire.cut_when_dropped(yes);
+        }
+    }
+
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        match &mut self.state {
+            State::Open(wire) => wire.poll_left(cx, reading),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Opening {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match ready!(self.poll_open(cx))? {
+            Some(wire) => Pin::new(wire).poll_read(cx, buf),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Opening {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wire = ready!(self.poll_write_end(cx))?;
+        Pin::new(wire).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match ready!(self.poll_open(cx))? {
+            Some(wire) => Pin::new(wire).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match ready!(self.poll_open(cx))? {
+            Some(wire) => Pin::new(wire).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wire = ready!(self.poll_write_end(cx))?;
+        Pin::new(wire).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
