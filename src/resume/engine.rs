@@ -3,7 +3,7 @@
 //! ```text
 //!   application --write()--> replay --stage(), output(), wrote()--> path
 //!                              ^ acknowledge                          |
-//!   application <-- data -- handle_frame(), data_next() <-------------+
+//!   application <-- data -- handle_bytes() <--------------------------+
 //!                              handle_timeout()
 //! ```
 //!
@@ -21,6 +21,7 @@
 //!   tells is acknowledged anywhere: the peer must still hold what the new path starts with.
 
 mod clock;
+mod incoming;
 mod paths;
 
 use std::io::IoSlice;
@@ -30,7 +31,7 @@ use cepa_transports::{Rate, Side};
 
 use super::config::{Config, Limits};
 use super::error::{OverReason, Refusal, SessionLost, Violation};
-use super::frame::{Frame, Input};
+use super::frame::Frame;
 use super::hello::{At, seconds};
 use super::paid::{Memory, Paid};
 use super::path::{Path, Rank};
@@ -50,14 +51,9 @@ pub(crate) enum Over {
     Lost(SessionLost),
 }
 
-/// What the data at hand is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Data {
-    /// Read for the application, so many bytes at most.
-    Fresh(usize),
-    /// So many bytes are known from a former path.
-    Double(usize),
-}
+pub(crate) use incoming::Came;
+#[cfg(test)]
+pub(crate) use incoming::Data;
 
 /// Counters of a durable stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -377,98 +373,6 @@ impl Engine {
         }
         let unreported = self.ack_target().saturating_sub(self.reported);
         unreported > 0 && (self.peer_ended || unreported >= self.limits.ack_share)
-    }
-
-    // What came.
-
-    /// Where bytes that come are put together.
-    pub(crate) fn input(&mut self) -> Option<&mut Input> {
-        self.path.as_mut().map(|path| &mut path.input)
-    }
-
-    /// Bytes came.
-    pub(crate) fn handle_heard(&mut self, now: Instant) {
-        if let Some(path) = &mut self.path {
-            path.hear(now);
-        }
-    }
-
-    /// What the data is that comes next; asked when its header or a part of it was read.
-    pub(crate) fn data_next(&self) -> Result<Data, Violation> {
-        let Some(path) = &self.path else {
-            return Ok(Data::Double(0));
-        };
-        let left = path.input.data() as usize;
-        let known = self.received - u64::from(self.peer_ended);
-        match usize::try_from(known.saturating_sub(path.in_at)) {
-            Ok(0) if self.peer_ended => Err(Violation::BehindEnd),
-            Ok(0) => Ok(Data::Fresh(left)),
-            Ok(double) => Ok(Data::Double(left.min(double))),
-            Err(_) => Ok(Data::Double(left)),
-        }
-    }
-
-    /// So many bytes of [`data_next`](Self::data_next) were read.
-    pub(crate) fn handle_data(&mut self, now: Instant, data: Data, n: usize) {
-        let Some(path) = &mut self.path else {
-            return;
-        };
-        path.input.data_filled(n);
-        path.in_at += n as u64;
-        match data {
-            Data::Fresh(_) => {
-                self.received += n as u64;
-                self.unreported_since.get_or_insert(now);
-            }
-            Data::Double(_) => self.counters.doubled += n as u64,
-        }
-    }
-
-    /// A frame came; of data its header.
-    pub(crate) fn handle_frame(&mut self, now: Instant, frame: Frame) -> Result<(), Violation> {
-        let Some(path) = &mut self.path else {
-            return Ok(());
-        };
-        match frame {
-            Frame::Data(_) => drop(self.data_next()?),
-            Frame::Ack(reported) => {
-                let (least, most) = (self.acked, path.out_at);
-                if !(least..=most).contains(&reported) {
-                    return Err(Violation::Acknowledged {
-                        reported,
-                        least,
-                        most,
-                    });
-                }
-                self.counters.acks += 1;
-                self.acknowledge(now, reported);
-            }
-            Frame::Ping(value) => path.pong = Some(value),
-            Frame::Pong(value) => path.handle_pong(now, value),
-            Frame::End => {
-                let known = self.received - u64::from(self.peer_ended);
-                if path.in_at < known {
-                    return Err(Violation::EarlyEnd);
-                }
-                if path.in_at > known {
-                    return Err(Violation::BehindEnd);
-                }
-                path.in_at += 1;
-                if !self.peer_ended {
-                    self.peer_ended = true;
-                    self.received += 1;
-                    self.unreported_since.get_or_insert(now);
-                }
-            }
-            Frame::Park(seconds) => {
-                self.peer_park = Some(Duration::from_secs(seconds.into()));
-            }
-            Frame::Over(reason) => {
-                let reason = OverReason::from_code(reason);
-                self.finish(Over::Lost(SessionLost::GivenUpByPeer { reason }));
-            }
-        }
-        Ok(())
     }
 
     fn acknowledge(&mut self, now: Instant, reported: u64) {
