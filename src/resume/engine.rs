@@ -43,6 +43,9 @@ pub(crate) const SLICES: usize = 8;
 /// Bytes of data in one frame: two batches of the mux, so that pongs and acknowledgements come between.
 const FRAME_MAX: usize = 128 << 10;
 
+/// Data up to this size is copied beside its header, so that a small message is one piece.
+const COPY_MAX: usize = 256;
+
 /// How the stream ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Over {
@@ -111,6 +114,8 @@ pub(crate) struct Engine {
     last_staged: Instant,
     /// A writer may find room again.
     pub(crate) freed: bool,
+    /// [`poll_timeout`](Self::poll_timeout) may be sooner than when this was last cleared.
+    pub(crate) hurried: bool,
     over: Option<Over>,
     counters: Counters,
 }
@@ -145,6 +150,7 @@ impl Engine {
             peer_park: None,
             last_staged: now,
             freed: false,
+            hurried: true,
             over: None,
             counters: Counters {
                 paths: 1,
@@ -249,7 +255,7 @@ impl Engine {
     /// The application has no more to say.
     pub(crate) fn end(&mut self, now: Instant) {
         if !self.ended {
-            self.ended = true;
+            (self.ended, self.hurried) = (true, true);
             self.last_staged = now;
             self.waiting_since.get_or_insert(now);
         }
@@ -264,14 +270,16 @@ impl Engine {
     /// Nobody reads for now, so that the peer's frames say nothing of whether it is there.
     pub(crate) fn handle_stopped(&mut self, now: Instant) {
         self.stopped.get_or_insert(now);
+        self.hurried = true;
     }
 
     /// Somebody reads.
     pub(crate) fn handle_reading(&mut self, now: impl FnOnce() -> Instant) {
-        if self.stopped.take().is_some()
-            && let Some(path) = &mut self.path
-        {
-            path.hear(now());
+        if self.stopped.take().is_some() {
+            self.hurried = true;
+            if let Some(path) = &mut self.path {
+                path.hear(now());
+            }
         }
     }
 
@@ -297,17 +305,18 @@ impl Engine {
             return path.is_writing();
         }
         let unreported = target.saturating_sub(reported);
-        let waited =
-            unreported_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         // Company makes it cheap; alone it waits for some.
         let (enough, long) = if leaving {
             (self.limits.ack_share / 4, self.limits.ack_delay / 2)
         } else {
             (self.limits.ack_share, self.limits.ack_delay)
         };
-        let late = std::mem::take(&mut path.ack) || waited >= long;
-        let due = unreported > 0 && (self.peer_ended || unreported >= enough || late);
+        let asked = std::mem::take(&mut path.ack);
+        let waited = || unreported_since.is_some_and(|since| now >= since + long);
+        let due = unreported > 0 && (self.peer_ended || unreported >= enough || asked || waited());
+        self.hurried |= asked || (data > 0 && self.waiting_since.is_none());
         if due || path.sign {
+            self.hurried = true;
             path.sign = false;
             Frame::Ack(target.max(reported)).emit(&mut path.head);
             self.reported = target.max(reported);
@@ -318,7 +327,12 @@ impl Engine {
             self.waiting_since.get_or_insert(now);
             let length = usize::try_from(data).unwrap_or(FRAME_MAX);
             Frame::Data(u32::try_from(length).unwrap_or(1)).emit(&mut path.head);
-            path.body = length;
+            if length <= COPY_MAX {
+                self.replay.copy_to(path.out_at, length, &mut path.head);
+                path.data_in_head = length;
+            } else {
+                path.body = length;
+            }
         } else if ended && path.out_at == data_end {
             Frame::End.emit(&mut path.head);
             path.end_in_head = true;
@@ -341,6 +355,11 @@ impl Engine {
             return 1;
         }
         1 + self.replay.slices(path.out_at, path.body, rest)
+    }
+
+    /// Whether [`stage`](Self::stage) finds something that waits for no time to pass.
+    pub(crate) fn has_output(&self) -> bool {
+        self.unwritten() > 0 || self.is_urgent()
     }
 
     /// So many bytes of that were written.
@@ -383,7 +402,7 @@ impl Engine {
         let reported = reported.min(self.replay.end());
         self.replay.acknowledge(reported, self.paid.allowed());
         self.paid.settle(self.replay.taken(), false);
-        self.freed = true;
+        (self.freed, self.hurried) = (true, true);
         self.waiting_since = (self.acked < self.given()).then_some(now);
     }
 
@@ -430,7 +449,7 @@ impl Engine {
 
     /// This end keeps the session for another time than it said.
     pub(crate) fn set_park(&mut self, park: Duration) {
-        self.park = park;
+        (self.park, self.hurried) = (park, true);
         if let Some(path) = &mut self.path {
             path.park = true;
         }
@@ -438,7 +457,7 @@ impl Engine {
 
     /// The peer keeps it for so long.
     pub(crate) fn set_peer_park(&mut self, park: Duration) {
-        self.peer_park = Some(park);
+        (self.peer_park, self.hurried) = (Some(park), true);
     }
 
     /// The path carries so many bytes a second, as far as that is known. What was configured counts for all of them.
@@ -446,13 +465,13 @@ impl Engine {
         let config = self.config.clone();
         let rate = config.line_rate.or(rate);
         self.limits = Limits::of(&config.with_line_rate(rate));
-        self.freed = true;
+        (self.freed, self.hurried) = (true, true);
     }
 
     fn finish(&mut self, over: Over) {
         self.over.get_or_insert(over);
         self.pathless_since = None;
-        self.freed = true;
+        (self.freed, self.hurried) = (true, true);
     }
 }
 
@@ -473,7 +492,9 @@ impl Engine {
         if let Some(path) = &self.path {
             assert!(self.acked <= path.out_at && path.out_at <= self.sent);
             assert!(path.out_at + path.body as u64 <= self.given());
-            assert!(path.head.len() <= 64, "what is no data grows");
+            let others = path.head.len() - path.data_in_head;
+            assert!(others <= 64, "what is no data grows");
+            assert!(path.data_in_head <= COPY_MAX, "more than a little data");
         }
     }
 }

@@ -100,6 +100,11 @@ impl Input {
         self.data
     }
 
+    /// Bytes up to the end of a header, or of the frame where that is known and no data.
+    pub(crate) fn missing(&self) -> usize {
+        self.due().unwrap_or(HEADER).saturating_sub(self.got).max(1)
+    }
+
     /// The header says how many bytes the frame has.
     fn due(&self) -> Result<usize, Violation> {
         let [kind, a, b, c, ..] = self.head;

@@ -120,8 +120,10 @@ impl<P: ByteStream> Durable<P> {
 
     /// Reads what the handles have left.
     fn sync(&mut self) {
-        for letter in self.shared.letters() {
-            self.obey(letter);
+        if self.shared.has_letters() {
+            for letter in self.shared.letters() {
+                self.obey(letter);
+            }
         }
         if self.engine.over().is_some() {
             self.settle();
@@ -315,7 +317,8 @@ impl<P: ByteStream> Durable<P> {
     fn poll_write_path(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // One moment does for all that the path takes without waiting.
         let mut moment = None;
-        loop {
+        // Once something was written, what else there may be waits for time to pass.
+        while moment.is_none() || self.engine.has_output() {
             let Some(path) = self.path.as_mut().filter(|_| self.broken.is_none()) else {
                 return Poll::Ready(Ok(()));
             };
@@ -336,6 +339,7 @@ impl<P: ByteStream> Durable<P> {
             };
             return Poll::Ready(self.write_failed(error));
         }
+        Poll::Ready(Ok(()))
     }
 
     /// Sends what a reader must not sit on. An error is the writer's to hear of.
@@ -414,7 +418,12 @@ impl<P: ByteStream> Durable<P> {
     /// Keeps the timer at the engine's next deadline, and tells the engine when it has come.
     fn poll_timer(&mut self) -> Poll<()> {
         loop {
-            let Some(deadline) = self.engine.poll_timeout() else {
+            if self.is_timed() {
+                return Poll::Pending;
+            }
+            let deadline = self.engine.poll_timeout();
+            self.engine.hurried = false;
+            let Some(deadline) = deadline else {
                 return Poll::Pending;
             };
             // A timer that is early does no harm: a deadline that moved away needs no new timer.
@@ -457,11 +466,19 @@ impl<P: ByteStream> Durable<P> {
         }
     }
 
-    /// The same for a writer who waits, or whose bytes have to be answered sooner than what the timer is set to.
+    /// The timer is set to no later than the engine's next deadline, has not come, and wakes whoever waits.
+    fn is_timed(&self) -> bool {
+        let set = self.armed.filter(|_| self.watched && !self.engine.hurried);
+        debug_assert!(
+            set.is_none_or(|set| self.engine.poll_timeout().is_none_or(|next| set <= next)),
+            "a deadline that has come nearer, and nobody said so"
+        );
+        set.is_some() && self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
+    }
+
+    /// The same for a writer who waits, or whose bytes may have to be answered sooner than what the timer is set to.
     fn keep_time(&mut self, waits: bool) {
-        let deadline = self.engine.poll_timeout();
-        let sooner = |deadline: Instant| self.armed.is_none_or(|armed| deadline < armed);
-        if waits || deadline.is_some_and(sooner) {
+        if waits || self.engine.hurried {
             while self.poll_timer().is_ready() {}
         }
     }

@@ -58,6 +58,7 @@ impl Engine {
             path.ping = true;
             path.asked.get_or_insert(now);
             path.probed = Some(now);
+            self.hurried = true;
         }
     }
 
@@ -93,6 +94,7 @@ impl Engine {
 
     /// Time has passed. Says why the path is lost, where it is.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<PathLostWhy> {
+        self.hurried = true;
         if self.rest_at().is_some_and(|at| now >= at) {
             self.rest();
         }

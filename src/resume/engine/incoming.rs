@@ -6,7 +6,8 @@
 //! ```
 //!
 //! So a small message is had with one read of the path, and not with one for the header and one for the rest; and of bulk, where
-//! moving would cost, no more than that is moved.
+//! moving would cost, no more than that is moved. Behind a long frame another one is expected, and its header is read alone: the
+//! reader would else be handed a few bytes of it, and then the rest.
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,9 @@ use super::{Engine, Over};
 /// Bytes that are read behind the frame at hand, whatever they are: a small message and its header. More would be moved than a
 /// read saves.
 const AHEAD: usize = 512;
+
+/// Behind a frame of more data than this another one is expected.
+const LONG: u32 = 4 << 10;
 
 /// What the data at hand is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +48,11 @@ impl Engine {
 
     /// As many bytes are to be read at once, at most.
     pub(crate) fn wanted(&self) -> usize {
-        let left = self.path.as_ref().map_or(0, |path| path.input.data());
-        left as usize + AHEAD
+        match &self.path {
+            Some(path) if path.bulk && path.input.data() == 0 => path.input.missing(),
+            Some(path) => path.input.data() as usize + AHEAD,
+            None => AHEAD,
+        }
     }
 
     /// These bytes came. Moves the data for the application to their beginning. A peer that breaks the protocol with them
@@ -97,6 +104,7 @@ impl Engine {
     /// Bytes came.
     pub(crate) fn handle_heard(&mut self, now: Instant) {
         if let Some(path) = &mut self.path {
+            self.hurried |= path.asked.is_some() || path.broken.is_some();
             path.hear(now);
         }
     }
@@ -123,6 +131,8 @@ impl Engine {
         };
         path.input.data_filled(n);
         path.in_at += n as u64;
+        let double = matches!(data, Data::Double(_));
+        self.hurried |= double || self.unreported_since.is_none() || !self.proposals.is_empty();
         match data {
             Data::Fresh(_) => {
                 self.received += n as u64;
@@ -137,8 +147,12 @@ impl Engine {
         let Some(path) = &mut self.path else {
             return Ok(());
         };
+        self.hurried |= !matches!(frame, Frame::Data(_));
         match frame {
-            Frame::Data(_) => drop(self.data_next()?),
+            Frame::Data(length) => {
+                path.bulk = length > LONG;
+                self.data_next()?;
+            }
             Frame::Ack(reported) => {
                 let (least, most) = (self.acked, path.out_at);
                 if !(least..=most).contains(&reported) {

@@ -28,14 +28,15 @@ impl<P: ByteStream> AsyncRead for Durable<P> {
             return Poll::Ready(Ok(()));
         }
         this.engine.handle_reading(now);
-        this.pump_for_reader();
         loop {
-            match this.poll_frames(cx, buf)? {
-                Poll::Ready(Incoming::Data) => return Poll::Ready(Ok(())),
-                Poll::Ready(Incoming::End) => return this.poll_end(),
-                Poll::Ready(Incoming::NoPath) | Poll::Pending => {}
+            let polled = this.poll_frames(cx, buf)?;
+            if matches!(polled, Poll::Ready(Incoming::End)) {
+                return this.poll_end();
             }
             this.pump_for_reader();
+            if matches!(polled, Poll::Ready(Incoming::Data)) {
+                return Poll::Ready(Ok(()));
+            }
             this.drop_broken();
             if this.poll_timer().is_pending() {
                 if this.engine.over().is_some() || this.engine.read_ended() {
