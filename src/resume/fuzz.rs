@@ -104,6 +104,7 @@ struct End {
     engine: Engine,
     side: Side,
     got: u64,
+    armed: Option<Instant>,
 }
 
 impl End {
@@ -112,6 +113,7 @@ impl End {
             engine: Engine::new(side, &config(Duration::MAX), now),
             side,
             got: 0,
+            armed: None,
         }
     }
 
@@ -139,6 +141,7 @@ impl End {
             assert!(bytes.len() > before, "it wants to write, and has nothing");
             self.engine.wrote(bytes.len() - before);
         }
+        keep_time(&mut self.engine, &mut self.armed);
         self.engine.assert_invariants();
         bytes
     }
@@ -158,12 +161,25 @@ impl End {
         let over = self.engine.over();
         let kept = !matches!(over, Some(Over::Lost(SessionLost::Violation(_))));
         assert!(kept, "an end that keeps to the rules: {over:?}");
+        keep_time(&mut self.engine, &mut self.armed);
         self.engine.assert_invariants();
     }
 
     fn pass(&mut self, now: Instant) {
+        keep_time(&mut self.engine, &mut self.armed);
         run_timers(&mut self.engine, now);
         self.engine.assert_invariants();
+    }
+}
+
+/// Sets a timer as the driver does: only when the engine says that its deadline may have come nearer.
+fn keep_time(engine: &mut Engine, armed: &mut Option<Instant>) {
+    let next = engine.poll_timeout();
+    if std::mem::take(&mut engine.hurried) {
+        *armed = next;
+    } else if let Some(next) = next {
+        let late = armed.is_none_or(|armed| armed > next);
+        assert!(!late, "{armed:?} is set, and {next:?} was not told of");
     }
 }
 
@@ -186,7 +202,7 @@ fn run_timers(engine: &mut Engine, now: Instant) {
 fn hostile(script: &[u8]) {
     let mut now = Instant::now();
     let mut engine = Engine::new(Side::Server, &config(Duration::from_secs(60)), now);
-    let (mut proposals, mut number) = (VecDeque::new(), 0);
+    let (mut proposals, mut number, mut armed) = (VecDeque::new(), 0, None);
     for op in script.chunks_exact(4) {
         let [what, a, b, c] = *op else { break };
         let size = usize::from(a) << (b % 8);
@@ -264,6 +280,7 @@ fn hostile(script: &[u8]) {
         if engine.over().is_none() {
             engine.handle_bytes(now, &mut wire);
         }
+        keep_time(&mut engine, &mut armed);
         engine.assert_invariants();
         if engine.over().is_some() {
             assert_eq!(engine.propose(u64::MAX), None);
