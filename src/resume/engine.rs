@@ -111,7 +111,8 @@ pub(crate) struct Engine {
     stopped: Option<Instant>,
     /// What the peer said for how long it keeps the session.
     peer_park: Option<Duration>,
-    last_staged: Instant,
+    /// When all that was kept was last acknowledged.
+    emptied: Instant,
     /// A writer may find room again.
     pub(crate) freed: bool,
     /// [`poll_timeout`](Self::poll_timeout) may be sooner than when this was last cleared.
@@ -148,7 +149,7 @@ impl Engine {
             waiting_since: None,
             stopped: None,
             peer_park: None,
-            last_staged: now,
+            emptied: now,
             freed: false,
             hurried: true,
             over: None,
@@ -256,7 +257,6 @@ impl Engine {
     pub(crate) fn end(&mut self, now: Instant) {
         if !self.ended {
             (self.ended, self.hurried) = (true, true);
-            self.last_staged = now;
             self.waiting_since.get_or_insert(now);
         }
     }
@@ -285,8 +285,9 @@ impl Engine {
 
     // What is to be written.
 
-    /// Prepares the next write, unless one is under way, and says whether there is any.
-    pub(crate) fn stage(&mut self, now: Instant) -> bool {
+    /// Prepares the next write, unless one is under way, and says whether there is any. The time is asked for when it matters, which
+    /// it does not for most small messages; it must be the same for one call.
+    pub(crate) fn stage(&mut self, mut now: impl FnMut() -> Instant) -> bool {
         let (target, ended, given) = (self.ack_target(), self.ended, self.given());
         let (reported, unreported_since) = (self.reported, self.unreported_since);
         let data_end = self.replay.end();
@@ -300,7 +301,7 @@ impl Engine {
         let most = FRAME_MAX.min(self.limits.replay);
         let data = data_end.saturating_sub(path.out_at).min(most as u64);
         let leaving = path.out_at < given;
-        path.stage_small(now, seconds(self.park));
+        path.stage_small(&mut now, seconds(self.park));
         if self.over.is_some() {
             return path.is_writing();
         }
@@ -312,7 +313,9 @@ impl Engine {
             (self.limits.ack_share, self.limits.ack_delay)
         };
         let asked = std::mem::take(&mut path.ack);
-        let waited = || unreported_since.is_some_and(|since| now >= since + long);
+        // By when something came last: where it is longer ago, the timer says so.
+        let heard = path.heard;
+        let waited = || unreported_since.is_some_and(|since| heard >= since + long);
         let due = unreported > 0 && (self.peer_ended || unreported >= enough || asked || waited());
         self.hurried |= asked || (data > 0 && self.waiting_since.is_none());
         if due || path.sign {
@@ -320,11 +323,10 @@ impl Engine {
             path.sign = false;
             Frame::Ack(target.max(reported)).emit(&mut path.head);
             self.reported = target.max(reported);
-            self.unreported_since = (self.received > self.reported).then_some(now);
+            self.unreported_since = (self.received > self.reported).then(&mut now);
         }
         if data > 0 {
-            self.last_staged = now;
-            self.waiting_since.get_or_insert(now);
+            self.waiting_since.get_or_insert_with(&mut now);
             let length = usize::try_from(data).unwrap_or(FRAME_MAX);
             Frame::Data(u32::try_from(length).unwrap_or(1)).emit(&mut path.head);
             if length <= COPY_MAX {
@@ -402,6 +404,9 @@ impl Engine {
         let reported = reported.min(self.replay.end());
         self.replay.acknowledge(reported, self.paid.allowed());
         self.paid.settle(self.replay.taken(), false);
+        if self.replay.len() == 0 {
+            self.emptied = now;
+        }
         (self.freed, self.hurried) = (true, true);
         self.waiting_since = (self.acked < self.given()).then_some(now);
     }

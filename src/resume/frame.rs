@@ -118,6 +118,13 @@ impl Input {
     /// many bytes that were, and gives the frame when it is whole, of data when its header is.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(usize, Option<Frame>), Violation> {
         debug_assert!(self.data == 0, "a header in the middle of data");
+        // Most are this, and whole.
+        if let (0, [DATA, a, b, c, ..]) = (self.got, bytes)
+            && let length @ 1.. = u32::from_be_bytes([0, *a, *b, *c])
+        {
+            self.data = length;
+            return Ok((HEADER, Some(Frame::Data(length))));
+        }
         let mut taken = 0;
         loop {
             let due = self.due()?;

@@ -130,7 +130,7 @@ impl End {
     /// What a path takes, `n` bytes at most.
     fn transmit(&mut self, now: Instant, n: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
-        while bytes.len() < n && self.engine.stage(now) {
+        while bytes.len() < n && self.engine.stage(|| now) {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = self.engine.output(&mut slices);
             let before = bytes.len();
@@ -241,7 +241,7 @@ fn hostile(script: &[u8]) {
             }
             10 => {
                 let mut slices = [IoSlice::new(&[]); SLICES];
-                if engine.stage(now) {
+                if engine.stage(|| now) {
                     let used = engine.output(&mut slices);
                     let there: usize = slices[..used].iter().map(|slice| slice.len()).sum();
                     assert!(there > 0, "it wants to write, and has nothing");

@@ -106,7 +106,7 @@ impl Path {
     }
 
     /// Puts those into `head`.
-    pub(crate) fn stage_small(&mut self, now: Instant, park: u32) {
+    pub(crate) fn stage_small(&mut self, now: impl FnOnce() -> Instant, park: u32) {
         self.head.clear();
         (self.head_done, self.data_in_head) = (0, 0);
         if std::mem::take(&mut self.park) {
@@ -117,7 +117,7 @@ impl Path {
         }
         if std::mem::take(&mut self.ping) {
             self.next_ping = self.next_ping.wrapping_add(1);
-            self.pinged = Some((self.next_ping, now));
+            self.pinged = Some((self.next_ping, now()));
             Frame::Ping(self.next_ping).emit(&mut self.head);
         }
         if let Some(reason) = self.over.take() {

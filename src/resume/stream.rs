@@ -316,13 +316,13 @@ impl<P: ByteStream> Durable<P> {
 
     fn poll_write_path(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // One moment does for all that the path takes without waiting.
-        let mut moment = None;
+        let (mut moment, mut wrote) = (None, false);
         // Once something was written, what else there may be waits for time to pass.
-        while moment.is_none() || self.engine.has_output() {
+        while !wrote || self.engine.has_output() {
             let Some(path) = self.path.as_mut().filter(|_| self.broken.is_none()) else {
                 return Poll::Ready(Ok(()));
             };
-            if !self.engine.stage(*moment.get_or_insert_with(now)) {
+            if !self.engine.stage(|| *moment.get_or_insert_with(now)) {
                 return Poll::Ready(Ok(()));
             }
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -332,7 +332,7 @@ impl<P: ByteStream> Durable<P> {
                 Ok(0) => io::ErrorKind::WriteZero.into(),
                 Ok(n) => {
                     self.engine.wrote(n);
-                    self.unflushed = true;
+                    (self.unflushed, wrote) = (true, true);
                     continue;
                 }
                 Err(error) => error,
@@ -362,9 +362,13 @@ impl<P: ByteStream> Durable<P> {
             let Some(path) = &mut self.path else {
                 return Poll::Ready(Ok(Incoming::NoPath));
             };
-            path.set_limit(self.engine.wanted() as u64);
-            let before = buf.filled().len();
-            let polled = Pin::new(path).poll_read(cx, buf);
+            let (wanted, before) = (self.engine.wanted(), buf.filled().len());
+            let polled = if wanted < buf.remaining() {
+                path.set_limit(wanted as u64);
+                Pin::new(path).poll_read(cx, buf)
+            } else {
+                Pin::new(path.get_mut()).poll_read(cx, buf)
+            };
             let bytes = buf.filled_mut().get_mut(before..).unwrap_or_default();
             if !ready!(self.poll_came(polled, bytes.len()))? {
                 continue;

@@ -15,9 +15,9 @@ use super::super::error::{OverReason, SessionLost, Violation};
 use super::super::frame::{Frame, Input};
 use super::{Engine, Over};
 
-/// Bytes that are read behind the frame at hand, whatever they are: a small message and its header. More would be moved than a
-/// read saves.
-const AHEAD: usize = 512;
+/// Bytes that are read behind the frame at hand, whatever they are: a small message and its header, or as much as a mux has room
+/// for while little comes. More would be moved than a read saves.
+const AHEAD: usize = 2 << 10;
 
 /// Behind a frame of more data than this another one is expected.
 const LONG: u32 = 4 << 10;

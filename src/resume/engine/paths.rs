@@ -193,7 +193,7 @@ mod tests {
     /// All that is written now.
     fn written(engine: &mut Engine, now: Instant) -> Vec<u8> {
         let mut wire = Vec::new();
-        while engine.stage(now) {
+        while engine.stage(|| now) {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = engine.output(&mut slices);
             let before = wire.len();

@@ -246,7 +246,7 @@ impl World {
 
     fn transmit(&mut self, from: usize) {
         let engine = &mut self.ends[from];
-        while engine.stage(self.now) {
+        while engine.stage(|| self.now) {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = engine.output(&mut slices);
             let mut n = 0;

@@ -147,7 +147,7 @@ impl Row {
     /// What is written now, in words.
     fn sent(&mut self) -> String {
         let (mut wire, mut words) = (Vec::new(), Vec::new());
-        while self.engine.stage(self.now) {
+        while self.engine.stage(|| self.now) {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = self.engine.output(&mut slices);
             let before = wire.len();
