@@ -3,7 +3,7 @@
 //! ```text
 //!   application --write()--> replay --stage(), output(), wrote()--> path
 //!                              ^ acknowledge                          |
-//!   application <-- data -- handle_frame(), data_next() <-------------+
+//!   application <-- data -- handle_bytes() <--------------------------+
 //!                              handle_timeout()
 //! ```
 //!
@@ -21,6 +21,7 @@
 //!   tells is acknowledged anywhere: the peer must still hold what the new path starts with.
 
 mod clock;
+mod incoming;
 mod paths;
 
 use std::io::IoSlice;
@@ -30,7 +31,7 @@ use cepa_transports::{Rate, Side};
 
 use super::config::{Config, Limits};
 use super::error::{OverReason, Refusal, SessionLost, Violation};
-use super::frame::{Frame, Input};
+use super::frame::Frame;
 use super::hello::{At, seconds};
 use super::paid::{Memory, Paid};
 use super::path::{Path, Rank};
@@ -42,6 +43,9 @@ pub(crate) const SLICES: usize = 8;
 /// Bytes of data in one frame: two batches of the mux, so that pongs and acknowledgements come between.
 const FRAME_MAX: usize = 128 << 10;
 
+/// Data up to this size is copied beside its header, so that a small message is one piece.
+const COPY_MAX: usize = 256;
+
 /// How the stream ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Over {
@@ -50,14 +54,9 @@ pub(crate) enum Over {
     Lost(SessionLost),
 }
 
-/// What the data at hand is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Data {
-    /// Read for the application, so many bytes at most.
-    Fresh(usize),
-    /// So many bytes are known from a former path.
-    Double(usize),
-}
+pub(crate) use incoming::Came;
+#[cfg(test)]
+pub(crate) use incoming::Data;
 
 /// Counters of a durable stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,9 +111,12 @@ pub(crate) struct Engine {
     stopped: Option<Instant>,
     /// What the peer said for how long it keeps the session.
     peer_park: Option<Duration>,
-    last_staged: Instant,
+    /// When all that was kept was last acknowledged.
+    emptied: Instant,
     /// A writer may find room again.
     pub(crate) freed: bool,
+    /// [`poll_timeout`](Self::poll_timeout) may be sooner than when this was last cleared.
+    pub(crate) hurried: bool,
     over: Option<Over>,
     counters: Counters,
 }
@@ -147,8 +149,9 @@ impl Engine {
             waiting_since: None,
             stopped: None,
             peer_park: None,
-            last_staged: now,
+            emptied: now,
             freed: false,
+            hurried: true,
             over: None,
             counters: Counters {
                 paths: 1,
@@ -253,8 +256,7 @@ impl Engine {
     /// The application has no more to say.
     pub(crate) fn end(&mut self, now: Instant) {
         if !self.ended {
-            self.ended = true;
-            self.last_staged = now;
+            (self.ended, self.hurried) = (true, true);
             self.waiting_since.get_or_insert(now);
         }
     }
@@ -268,21 +270,24 @@ impl Engine {
     /// Nobody reads for now, so that the peer's frames say nothing of whether it is there.
     pub(crate) fn handle_stopped(&mut self, now: Instant) {
         self.stopped.get_or_insert(now);
+        self.hurried = true;
     }
 
     /// Somebody reads.
     pub(crate) fn handle_reading(&mut self, now: impl FnOnce() -> Instant) {
-        if self.stopped.take().is_some()
-            && let Some(path) = &mut self.path
-        {
-            path.hear(now());
+        if self.stopped.take().is_some() {
+            self.hurried = true;
+            if let Some(path) = &mut self.path {
+                path.hear(now());
+            }
         }
     }
 
     // What is to be written.
 
-    /// Prepares the next write, unless one is under way, and says whether there is any.
-    pub(crate) fn stage(&mut self, now: Instant) -> bool {
+    /// Prepares the next write, unless one is under way, and says whether there is any. The time is asked for when it matters, which
+    /// it does not for most small messages; it must be the same for one call.
+    pub(crate) fn stage(&mut self, mut now: impl FnMut() -> Instant) -> bool {
         let (target, ended, given) = (self.ack_target(), self.ended, self.given());
         let (reported, unreported_since) = (self.reported, self.unreported_since);
         let data_end = self.replay.end();
@@ -296,33 +301,40 @@ impl Engine {
         let most = FRAME_MAX.min(self.limits.replay);
         let data = data_end.saturating_sub(path.out_at).min(most as u64);
         let leaving = path.out_at < given;
-        path.stage_small(now, seconds(self.park));
+        path.stage_small(&mut now, seconds(self.park));
         if self.over.is_some() {
             return path.is_writing();
         }
         let unreported = target.saturating_sub(reported);
-        let waited =
-            unreported_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         // Company makes it cheap; alone it waits for some.
         let (enough, long) = if leaving {
             (self.limits.ack_share / 4, self.limits.ack_delay / 2)
         } else {
             (self.limits.ack_share, self.limits.ack_delay)
         };
-        let late = std::mem::take(&mut path.ack) || waited >= long;
-        let due = unreported > 0 && (self.peer_ended || unreported >= enough || late);
+        let asked = std::mem::take(&mut path.ack);
+        // By when something came last: where it is longer ago, the timer says so.
+        let heard = path.heard;
+        let waited = || unreported_since.is_some_and(|since| heard >= since + long);
+        let due = unreported > 0 && (self.peer_ended || unreported >= enough || asked || waited());
+        self.hurried |= asked || (data > 0 && self.waiting_since.is_none());
         if due || path.sign {
+            self.hurried = true;
             path.sign = false;
             Frame::Ack(target.max(reported)).emit(&mut path.head);
             self.reported = target.max(reported);
-            self.unreported_since = (self.received > self.reported).then_some(now);
+            self.unreported_since = (self.received > self.reported).then(&mut now);
         }
         if data > 0 {
-            self.last_staged = now;
-            self.waiting_since.get_or_insert(now);
+            self.waiting_since.get_or_insert_with(&mut now);
             let length = usize::try_from(data).unwrap_or(FRAME_MAX);
             Frame::Data(u32::try_from(length).unwrap_or(1)).emit(&mut path.head);
-            path.body = length;
+            if length <= COPY_MAX {
+                self.replay.copy_to(path.out_at, length, &mut path.head);
+                path.data_in_head = length;
+            } else {
+                path.body = length;
+            }
         } else if ended && path.out_at == data_end {
             Frame::End.emit(&mut path.head);
             path.end_in_head = true;
@@ -345,6 +357,11 @@ impl Engine {
             return 1;
         }
         1 + self.replay.slices(path.out_at, path.body, rest)
+    }
+
+    /// Whether [`stage`](Self::stage) finds something that waits for no time to pass.
+    pub(crate) fn has_output(&self) -> bool {
+        self.unwritten() > 0 || self.is_urgent()
     }
 
     /// So many bytes of that were written.
@@ -379,98 +396,6 @@ impl Engine {
         unreported > 0 && (self.peer_ended || unreported >= self.limits.ack_share)
     }
 
-    // What came.
-
-    /// Where bytes that come are put together.
-    pub(crate) fn input(&mut self) -> Option<&mut Input> {
-        self.path.as_mut().map(|path| &mut path.input)
-    }
-
-    /// Bytes came.
-    pub(crate) fn handle_heard(&mut self, now: Instant) {
-        if let Some(path) = &mut self.path {
-            path.hear(now);
-        }
-    }
-
-    /// What the data is that comes next; asked when its header or a part of it was read.
-    pub(crate) fn data_next(&self) -> Result<Data, Violation> {
-        let Some(path) = &self.path else {
-            return Ok(Data::Double(0));
-        };
-        let left = path.input.data() as usize;
-        let known = self.received - u64::from(self.peer_ended);
-        match usize::try_from(known.saturating_sub(path.in_at)) {
-            Ok(0) if self.peer_ended => Err(Violation::BehindEnd),
-            Ok(0) => Ok(Data::Fresh(left)),
-            Ok(double) => Ok(Data::Double(left.min(double))),
-            Err(_) => Ok(Data::Double(left)),
-        }
-    }
-
-    /// So many bytes of [`data_next`](Self::data_next) were read.
-    pub(crate) fn handle_data(&mut self, now: Instant, data: Data, n: usize) {
-        let Some(path) = &mut self.path else {
-            return;
-        };
-        path.input.data_filled(n);
-        path.in_at += n as u64;
-        match data {
-            Data::Fresh(_) => {
-                self.received += n as u64;
-                self.unreported_since.get_or_insert(now);
-            }
-            Data::Double(_) => self.counters.doubled += n as u64,
-        }
-    }
-
-    /// A frame came; of data its header.
-    pub(crate) fn handle_frame(&mut self, now: Instant, frame: Frame) -> Result<(), Violation> {
-        let Some(path) = &mut self.path else {
-            return Ok(());
-        };
-        match frame {
-            Frame::Data(_) => drop(self.data_next()?),
-            Frame::Ack(reported) => {
-                let (least, most) = (self.acked, path.out_at);
-                if !(least..=most).contains(&reported) {
-                    return Err(Violation::Acknowledged {
-                        reported,
-                        least,
-                        most,
-                    });
-                }
-                self.counters.acks += 1;
-                self.acknowledge(now, reported);
-            }
-            Frame::Ping(value) => path.pong = Some(value),
-            Frame::Pong(value) => path.handle_pong(now, value),
-            Frame::End => {
-                let known = self.received - u64::from(self.peer_ended);
-                if path.in_at < known {
-                    return Err(Violation::EarlyEnd);
-                }
-                if path.in_at > known {
-                    return Err(Violation::BehindEnd);
-                }
-                path.in_at += 1;
-                if !self.peer_ended {
-                    self.peer_ended = true;
-                    self.received += 1;
-                    self.unreported_since.get_or_insert(now);
-                }
-            }
-            Frame::Park(seconds) => {
-                self.peer_park = Some(Duration::from_secs(seconds.into()));
-            }
-            Frame::Over(reason) => {
-                let reason = OverReason::from_code(reason);
-                self.finish(Over::Lost(SessionLost::GivenUpByPeer { reason }));
-            }
-        }
-        Ok(())
-    }
-
     fn acknowledge(&mut self, now: Instant, reported: u64) {
         if reported == self.acked {
             return;
@@ -479,7 +404,10 @@ impl Engine {
         let reported = reported.min(self.replay.end());
         self.replay.acknowledge(reported, self.paid.allowed());
         self.paid.settle(self.replay.taken(), false);
-        self.freed = true;
+        if self.replay.len() == 0 {
+            self.emptied = now;
+        }
+        (self.freed, self.hurried) = (true, true);
         self.waiting_since = (self.acked < self.given()).then_some(now);
     }
 
@@ -526,7 +454,7 @@ impl Engine {
 
     /// This end keeps the session for another time than it said.
     pub(crate) fn set_park(&mut self, park: Duration) {
-        self.park = park;
+        (self.park, self.hurried) = (park, true);
         if let Some(path) = &mut self.path {
             path.park = true;
         }
@@ -534,7 +462,7 @@ impl Engine {
 
     /// The peer keeps it for so long.
     pub(crate) fn set_peer_park(&mut self, park: Duration) {
-        self.peer_park = Some(park);
+        (self.peer_park, self.hurried) = (Some(park), true);
     }
 
     /// The path carries so many bytes a second, as far as that is known. What was configured counts for all of them.
@@ -542,13 +470,13 @@ impl Engine {
         let config = self.config.clone();
         let rate = config.line_rate.or(rate);
         self.limits = Limits::of(&config.with_line_rate(rate));
-        self.freed = true;
+        (self.freed, self.hurried) = (true, true);
     }
 
     fn finish(&mut self, over: Over) {
         self.over.get_or_insert(over);
         self.pathless_since = None;
-        self.freed = true;
+        (self.freed, self.hurried) = (true, true);
     }
 }
 
@@ -569,7 +497,9 @@ impl Engine {
         if let Some(path) = &self.path {
             assert!(self.acked <= path.out_at && path.out_at <= self.sent);
             assert!(path.out_at + path.body as u64 <= self.given());
-            assert!(path.head.len() <= 64, "what is no data grows");
+            let others = path.head.len() - path.data_in_head;
+            assert!(others <= 64, "what is no data grows");
+            assert!(path.data_in_head <= COPY_MAX, "more than a little data");
         }
     }
 }

@@ -94,28 +94,15 @@ pub(crate) struct Input {
     data: u32,
 }
 
-/// What is to be read next.
-#[derive(Debug)]
-pub(crate) enum Wants<'a> {
-    /// The rest of a frame, or of a header; never empty.
-    Head(&'a mut [u8]),
-    /// So many bytes of data, which the engine counts, too.
-    #[cfg_attr(not(any(test, feature = "fuzzing")), expect(dead_code))]
-    Data(u32),
-}
-
 impl Input {
-    pub(crate) fn wants(&mut self) -> Wants<'_> {
-        if self.data > 0 {
-            return Wants::Data(self.data);
-        }
-        let due = self.due().unwrap_or(HEADER);
-        Wants::Head(self.head.get_mut(self.got..due).unwrap_or_default())
-    }
-
     /// Bytes of data that are to come before the next header.
     pub(crate) fn data(&self) -> u32 {
         self.data
+    }
+
+    /// Bytes up to the end of a header, or of the frame where that is known and no data.
+    pub(crate) fn missing(&self) -> usize {
+        self.due().unwrap_or(HEADER).saturating_sub(self.got).max(1)
     }
 
     /// The header says how many bytes the frame has.
@@ -127,17 +114,40 @@ impl Input {
         Ok(HEADER + length(kind, u32::from_be_bytes([0, a, b, c]))?)
     }
 
-    /// So many bytes of [`Wants::Head`] have come. Gives the frame when it is whole, of data when its header is.
-    pub(crate) fn head_filled(&mut self, n: usize) -> Result<Option<Frame>, Violation> {
-        self.got += n;
-        if self.got < HEADER || self.got < self.due()? {
-            return Ok(None);
+    /// Takes the rest of a frame, or of a header, from the front of what came; not to be called while data is due. Says how
+    /// many bytes that were, and gives the frame when it is whole, of data when its header is.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(usize, Option<Frame>), Violation> {
+        debug_assert!(self.data == 0, "a header in the middle of data");
+        // Most are this, and whole.
+        if let (0, [DATA, a, b, c, ..]) = (self.got, bytes)
+            && let length @ 1.. = u32::from_be_bytes([0, *a, *b, *c])
+        {
+            self.data = length;
+            return Ok((HEADER, Some(Frame::Data(length))));
+        }
+        let mut taken = 0;
+        loop {
+            let due = self.due()?;
+            let room = self.head.get_mut(self.got..due).unwrap_or_default();
+            if room.is_empty() {
+                break;
+            }
+            let rest = bytes.get(taken..).unwrap_or_default();
+            let n = room.len().min(rest.len());
+            if n == 0 {
+                return Ok((taken, None));
+            }
+            for (to, byte) in room.iter_mut().zip(rest) {
+                *to = *byte;
+            }
+            self.got += n;
+            taken += n;
         }
         self.got = 0;
         let [kind, l0, l1, l2, b @ ..] = self.head;
         let [b0, b1, b2, b3, ..] = b;
         let word = u32::from_be_bytes([b0, b1, b2, b3]);
-        Ok(Some(match kind {
+        let frame = match kind {
             DATA => {
                 self.data = u32::from_be_bytes([0, l0, l1, l2]);
                 Frame::Data(self.data)
@@ -149,10 +159,11 @@ impl Input {
             PARK => Frame::Park(word),
             OVER => Frame::Over(b0),
             other => return Err(Violation::Type(other)),
-        }))
+        };
+        Ok((taken, Some(frame)))
     }
 
-    /// So many bytes of [`Wants::Data`] have come.
+    /// So many bytes of data have come.
     pub(crate) fn data_filled(&mut self, n: usize) {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
         debug_assert!(n <= self.data, "more bytes than were due");
@@ -178,20 +189,21 @@ mod tests {
     }
 
     /// Reads one frame, `cut` bytes at a time, and says how many it took.
-    fn read(mut bytes: &[u8], cut: usize) -> Result<(Frame, usize), Violation> {
-        let (mut input, all) = (Input::default(), bytes.len());
-        loop {
-            let Wants::Head(room) = input.wants() else {
-                panic!("data before its header was told");
-            };
-            let n = room.len().min(cut).min(bytes.len());
-            assert!(n > 0, "asked for nothing, or for more than there is");
-            room[..n].copy_from_slice(&bytes[..n]);
-            bytes = &bytes[n..];
-            if let Some(frame) = input.head_filled(n)? {
-                return Ok((frame, all - bytes.len()));
+    fn read(bytes: &[u8], cut: usize) -> Result<(Frame, usize), Violation> {
+        let (mut input, mut all) = (Input::default(), 0);
+        for piece in bytes.chunks(cut) {
+            let (n, frame) = input.take(piece)?;
+            all += n;
+            if let Some(frame) = frame {
+                return Ok((frame, all));
             }
+            assert_eq!(
+                n,
+                piece.len(),
+                "left something of a frame that is not whole"
+            );
         }
+        panic!("not a whole frame");
     }
 
     proptest! {

@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 use cepa_transports::Side;
 
 use super::config::Config;
-use super::engine::{Data, Engine, SLICES};
-use super::error::{AttachError, Violation};
-use super::frame::{Frame, Input, Wants};
+use super::engine::{Engine, Over, SLICES};
+use super::error::{AttachError, SessionLost};
+use super::frame::{Frame, Input};
 use super::hello::{Answer, At, HEAD, Hello};
 
 /// Feeds the reader of frames `data` in pieces, and checks that what it finds is what is there.
@@ -33,24 +33,21 @@ pub fn fuzz_frame(data: &[u8]) {
     let (mut input, mut again) = (Input::default(), Vec::new());
     let all = data;
     while !data.is_empty() {
-        let n = match input.wants() {
-            Wants::Head(room) => {
-                let n = room.len().min(cut).min(data.len());
-                assert!(n > 0, "a read into no room");
-                room[..n].copy_from_slice(&data[..n]);
-                match input.head_filled(n) {
-                    Ok(Some(frame)) => frame.emit(&mut again),
-                    Ok(None) => {}
-                    Err(_) => break,
-                }
-                n
+        let piece = &data[..cut.min(data.len())];
+        let n = if input.data() > 0 {
+            let n = piece.len().min(input.data() as usize);
+            input.data_filled(n);
+            again.extend_from_slice(&piece[..n]);
+            n
+        } else {
+            let Ok((n, frame)) = input.take(piece) else {
+                break;
+            };
+            match frame {
+                Some(frame) => frame.emit(&mut again),
+                None => assert_eq!(n, piece.len(), "left a part of a frame"),
             }
-            Wants::Data(left) => {
-                let n = (left as usize).min(cut).min(data.len());
-                input.data_filled(n);
-                again.extend_from_slice(&data[..n]);
-                n
-            }
+            n
         };
         data = &data[n..];
     }
@@ -107,6 +104,7 @@ struct End {
     engine: Engine,
     side: Side,
     got: u64,
+    armed: Option<Instant>,
 }
 
 impl End {
@@ -115,6 +113,7 @@ impl End {
             engine: Engine::new(side, &config(Duration::MAX), now),
             side,
             got: 0,
+            armed: None,
         }
     }
 
@@ -131,7 +130,7 @@ impl End {
     /// What a path takes, `n` bytes at most.
     fn transmit(&mut self, now: Instant, n: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
-        while bytes.len() < n && self.engine.stage(now) {
+        while bytes.len() < n && self.engine.stage(|| now) {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = self.engine.output(&mut slices);
             let before = bytes.len();
@@ -142,67 +141,45 @@ impl End {
             assert!(bytes.len() > before, "it wants to write, and has nothing");
             self.engine.wrote(bytes.len() - before);
         }
+        keep_time(&mut self.engine, &mut self.armed);
         self.engine.assert_invariants();
         bytes
     }
 
-    /// What came on the path, in the order in which it was written.
-    fn receive(
-        &mut self,
-        now: Instant,
-        bytes: &mut VecDeque<u8>,
-        n: usize,
-    ) -> Result<(), Violation> {
-        let mut left = n.min(bytes.len());
-        while left > 0 && self.engine.over().is_none() && self.engine.has_path() {
-            let data = match self.engine.input().map(Input::wants) {
-                Some(Wants::Data(_)) => Some(self.engine.data_next()?),
-                _ => None,
-            };
-            let Some(input) = self.engine.input() else {
-                break;
-            };
-            let n = match (data, input.wants()) {
-                (Some(data), _) => {
-                    let (Data::Fresh(most) | Data::Double(most)) = data;
-                    let n = left.min(most);
-                    assert!(n > 0, "data of no bytes");
-                    for byte in bytes.drain(..n) {
-                        if matches!(data, Data::Fresh(_)) {
-                            assert_eq!(
-                                byte,
-                                pattern(self.side.other(), self.got),
-                                "byte {}",
-                                self.got
-                            );
-                            self.got += 1;
-                        }
-                    }
-                    self.engine.handle_data(now, data, n);
-                    n
-                }
-                (None, Wants::Head(room)) => {
-                    let n = left.min(room.len());
-                    for (to, byte) in room.iter_mut().zip(bytes.drain(..n)) {
-                        *to = byte;
-                    }
-                    if let Some(frame) = input.head_filled(n)? {
-                        self.engine.handle_frame(now, frame)?;
-                    }
-                    n
-                }
-                (None, Wants::Data(_)) => unreachable!("asked twice, and answered differently"),
-            };
-            self.engine.handle_heard(now);
-            self.engine.assert_invariants();
-            left -= n;
+    /// What came on the path, in the order in which it was written, in one piece.
+    fn receive(&mut self, now: Instant, bytes: &mut VecDeque<u8>, n: usize) {
+        if self.engine.over().is_some() || !self.engine.has_path() {
+            return;
         }
-        Ok(())
+        let mut piece: Vec<u8> = bytes.drain(..n.min(bytes.len())).collect();
+        let came = self.engine.handle_bytes(now, &mut piece);
+        for byte in &piece[..came.data] {
+            let of_peer = pattern(self.side.other(), self.got);
+            assert_eq!(*byte, of_peer, "byte {}", self.got);
+            self.got += 1;
+        }
+        let over = self.engine.over();
+        let kept = !matches!(over, Some(Over::Lost(SessionLost::Violation(_))));
+        assert!(kept, "an end that keeps to the rules: {over:?}");
+        keep_time(&mut self.engine, &mut self.armed);
+        self.engine.assert_invariants();
     }
 
     fn pass(&mut self, now: Instant) {
+        keep_time(&mut self.engine, &mut self.armed);
         run_timers(&mut self.engine, now);
         self.engine.assert_invariants();
+    }
+}
+
+/// Sets a timer as the driver does: only when the engine says that its deadline may have come nearer.
+fn keep_time(engine: &mut Engine, armed: &mut Option<Instant>) {
+    let next = engine.poll_timeout();
+    if std::mem::take(&mut engine.hurried) {
+        *armed = next;
+    } else if let Some(next) = next {
+        let late = armed.is_none_or(|armed| armed > next);
+        assert!(!late, "{armed:?} is set, and {next:?} was not told of");
     }
 }
 
@@ -225,7 +202,7 @@ fn run_timers(engine: &mut Engine, now: Instant) {
 fn hostile(script: &[u8]) {
     let mut now = Instant::now();
     let mut engine = Engine::new(Side::Server, &config(Duration::from_secs(60)), now);
-    let (mut proposals, mut number) = (VecDeque::new(), 0);
+    let (mut proposals, mut number, mut armed) = (VecDeque::new(), 0, None);
     for op in script.chunks_exact(4) {
         let [what, a, b, c] = *op else { break };
         let size = usize::from(a) << (b % 8);
@@ -264,7 +241,7 @@ fn hostile(script: &[u8]) {
             }
             10 => {
                 let mut slices = [IoSlice::new(&[]); SLICES];
-                if engine.stage(now) {
+                if engine.stage(|| now) {
                     let used = engine.output(&mut slices);
                     let there: usize = slices[..used].iter().map(|slice| slice.len()).sum();
                     assert!(there > 0, "it wants to write, and has nothing");
@@ -300,47 +277,16 @@ fn hostile(script: &[u8]) {
                 run_timers(&mut engine, now);
             }
         }
-        if let Err(violation) = swallow(&mut engine, now, &wire) {
-            engine.violated(violation);
+        if engine.over().is_none() {
+            engine.handle_bytes(now, &mut wire);
         }
+        keep_time(&mut engine, &mut armed);
         engine.assert_invariants();
         if engine.over().is_some() {
             assert_eq!(engine.propose(u64::MAX), None);
             return;
         }
     }
-}
-
-/// Gives the engine bytes whose meaning is of no interest.
-fn swallow(engine: &mut Engine, now: Instant, mut wire: &[u8]) -> Result<(), Violation> {
-    while !wire.is_empty() && engine.over().is_none() {
-        let data = match engine.input().map(Input::wants) {
-            Some(Wants::Data(_)) => Some(engine.data_next()?),
-            Some(Wants::Head(_)) => None,
-            None => return Ok(()),
-        };
-        let n = if let Some(data) = data {
-            let (Data::Fresh(most) | Data::Double(most)) = data;
-            let n = wire.len().min(most);
-            engine.handle_data(now, data, n);
-            n
-        } else {
-            let Some(input) = engine.input() else { break };
-            let Wants::Head(room) = input.wants() else {
-                break;
-            };
-            let n = wire.len().min(room.len());
-            room[..n].copy_from_slice(&wire[..n]);
-            if let Some(frame) = input.head_filled(n)? {
-                engine.handle_frame(now, frame)?;
-            }
-            n
-        };
-        engine.handle_heard(now);
-        engine.assert_invariants();
-        wire = &wire[n..];
-    }
-    Ok(())
 }
 
 /// Bytes under way in both directions of a path: to the client, and to the server.
@@ -425,8 +371,7 @@ impl Two {
 
     fn deliver(&mut self, who: usize, n: usize) {
         let wire = &mut self.wires[self.on[who]];
-        let received = self.ends[who].receive(self.now, &mut wire.to[who], n);
-        assert_eq!(received, Ok(()), "an end that keeps to the rules");
+        self.ends[who].receive(self.now, &mut wire.to[who], n);
     }
 
     fn dial(&mut self, by: usize) {

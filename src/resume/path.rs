@@ -23,14 +23,17 @@ impl Rank {
 #[derive(Debug)]
 pub(crate) struct Path {
     pub(crate) input: Input,
+    /// The last data that came was in a long frame.
+    pub(crate) bulk: bool,
     /// The offset of the next byte that comes.
     pub(crate) in_at: u64,
     /// The offset of the next byte to be written.
     pub(crate) out_at: u64,
-    /// What is being written: frames that are no data and the header of one that is, how much of it is done, and then
-    /// so many bytes from `out_at` on.
+    /// What is being written: frames that are no data, the header of one that is, and a little data; how much of that is done;
+    /// how many bytes at its end are data; and then so many bytes from `out_at` on.
     pub(crate) head: Vec<u8>,
     pub(crate) head_done: usize,
+    pub(crate) data_in_head: usize,
     pub(crate) body: usize,
     /// The end of our direction stands in `head`.
     pub(crate) end_in_head: bool,
@@ -61,10 +64,12 @@ impl Path {
     pub(crate) fn new(now: Instant, in_at: u64, out_at: u64) -> Self {
         Self {
             input: Input::default(),
+            bulk: false,
             in_at,
             out_at,
             head: Vec::new(),
             head_done: 0,
+            data_in_head: 0,
             body: 0,
             end_in_head: false,
             pong: None,
@@ -101,9 +106,9 @@ impl Path {
     }
 
     /// Puts those into `head`.
-    pub(crate) fn stage_small(&mut self, now: Instant, park: u32) {
+    pub(crate) fn stage_small(&mut self, now: impl FnOnce() -> Instant, park: u32) {
         self.head.clear();
-        self.head_done = 0;
+        (self.head_done, self.data_in_head) = (0, 0);
         if std::mem::take(&mut self.park) {
             Frame::Park(park).emit(&mut self.head);
         }
@@ -112,7 +117,7 @@ impl Path {
         }
         if std::mem::take(&mut self.ping) {
             self.next_ping = self.next_ping.wrapping_add(1);
-            self.pinged = Some((self.next_ping, now));
+            self.pinged = Some((self.next_ping, now()));
             Frame::Ping(self.next_ping).emit(&mut self.head);
         }
         if let Some(reason) = self.over.take() {
@@ -123,7 +128,9 @@ impl Path {
     /// So many bytes of `head` and then of the body were written.
     pub(crate) fn wrote(&mut self, n: usize) {
         let of_head = n.min(self.head.len() - self.head_done);
+        let before = self.head_done.max(self.head.len() - self.data_in_head);
         self.head_done += of_head;
+        self.out_at += self.head_done.saturating_sub(before) as u64;
         let of_body = (n - of_head).min(self.body);
         self.body -= of_body;
         self.out_at += of_body as u64;

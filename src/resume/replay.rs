@@ -127,6 +127,15 @@ impl Replay {
         used
     }
 
+    /// Appends `length` bytes from `at` on, which are held, to `to`.
+    pub(crate) fn copy_to(&self, at: u64, length: usize, to: &mut Vec<u8>) {
+        let mut slices = [IoSlice::new(&[]); 2];
+        let used = self.slices(at, length, &mut slices);
+        for slice in slices.iter().take(used) {
+            to.extend_from_slice(slice);
+        }
+    }
+
     /// Lets go of all below `offset`; keeps empty chunks for the next bytes, up to `most` bytes with those in use.
     pub(crate) fn acknowledge(&mut self, offset: u64, most: usize) {
         self.base = offset.clamp(self.base, self.end);
@@ -235,6 +244,11 @@ mod tests {
                         let there = (replay.end() - at).min(length as u64);
                         prop_assert_eq!(found.len() as u64, there);
                         prop_assert!((0..there).all(|i| found[i as usize] == pattern(at + i)));
+                        let short = there.min(CHUNK as u64);
+                        let mut copied = vec![1, 2];
+                        replay.copy_to(at, short as usize, &mut copied);
+                        prop_assert_eq!(&copied[..2], &[1, 2]);
+                        prop_assert!(copied[2..] == found[..short as usize]);
                     }
                     Step::Rest => {
                         replay.rest();

@@ -128,6 +128,11 @@ impl<P> Shared<P> {
         drop(unread);
     }
 
+    /// Whether there may be letters.
+    pub(crate) fn has_letters(&self) -> bool {
+        self.waiting.load(Ordering::Acquire)
+    }
+
     /// The letters, if there are any.
     pub(crate) fn letters(&self) -> Vec<Letter<P>> {
         if !self.waiting.load(Ordering::Acquire) || !self.waiting.swap(false, Ordering::AcqRel) {

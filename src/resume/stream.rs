@@ -6,7 +6,7 @@
 //!   poll_flush --> one vectored write: acknowledgement, header, data from the replay --> path
 //! ```
 //!
-//! Small frames are read into a few bytes of the path's own, data straight into the caller's buffer. Whoever reads also
+//! All that comes is read into the caller's buffer, and what is no data is taken out there (`engine/incoming.rs`). Whoever reads also
 //! sends what must not wait (answers, acknowledgements) and keeps the time; a read with an empty buffer does only that, for one
 //! who can't take data now. Somebody has to read while others write, as the mux does, since acknowledgements come among the
 //! data; behind the peer's end the writer reads them itself.
@@ -22,14 +22,13 @@ use std::time::{Duration, Instant};
 
 use cepa_transports::joint_waker::JointWaker;
 use cepa_transports::{ByteStream, Rate, Side};
-use tokio::io::{AsyncReadExt as _, ReadBuf, Take};
+use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf, Take};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::Sleep;
 
 use super::config::Config;
-use super::engine::{Data, Engine, Over, SLICES};
-use super::error::{PathLost, PathLostWhy, SessionLost, Violation};
-use super::frame::{Frame, Wants};
+use super::engine::{Came, Engine, Over, SLICES};
+use super::error::{PathLost, PathLostWhy, SessionLost};
 use super::handle::Handle;
 use super::paid::Memory;
 use super::shared::{Letter, Shared, now};
@@ -37,7 +36,7 @@ use super::shared::{Letter, Shared, now};
 /// What is written waits for a flush, up to so many bytes.
 const UNFLUSHED: u64 = 128 << 10;
 
-/// Frames of one poll before other tasks get a turn.
+/// Reads of one poll before other tasks get a turn.
 const TURN: usize = 128;
 
 /// Makes a stream that outlives `path`, on which the hello was said; `side` is our role in its TLS.
@@ -70,7 +69,7 @@ pub(crate) fn durable<P: ByteStream>(
 /// A byte stream that outlives the paths below it. See the head of this file and [`Handle`].
 pub(crate) struct Durable<P: ByteStream> {
     engine: Engine,
-    /// Its limit is set before each read of data, so that nothing but data goes to the caller's buffer.
+    /// Its limit is set before each read, so that little has to be moved in the caller's buffer.
     path: Option<Take<P>>,
     /// The end of the path is not ours.
     enduring: bool,
@@ -93,10 +92,10 @@ pub(crate) struct Durable<P: ByteStream> {
     watched: bool,
 }
 
-/// What there is to read.
+/// What came of reading.
 enum Incoming {
-    /// So many bytes of data at most, and when the frame before them was read if that was in this turn.
-    Data(usize, Option<Instant>),
+    /// Data, which is in the caller's buffer.
+    Data,
     /// The end, or nothing any more.
     End,
     NoPath,
@@ -121,8 +120,10 @@ impl<P: ByteStream> Durable<P> {
 
     /// Reads what the handles have left.
     fn sync(&mut self) {
-        for letter in self.shared.letters() {
-            self.obey(letter);
+        if self.shared.has_letters() {
+            for letter in self.shared.letters() {
+                self.obey(letter);
+            }
         }
         if self.engine.over().is_some() {
             self.settle();
@@ -293,12 +294,6 @@ impl<P: ByteStream> Durable<P> {
         self.path = None;
     }
 
-    /// A violation ends the session, and its text is in what the next call returns.
-    fn violated(&mut self, violation: Violation) {
-        self.engine.violated(violation);
-        self.settle();
-    }
-
     /// Writes all that is to be written, and flushes it. Ready as well when there is no path left.
     fn poll_pump(&mut self) -> Poll<io::Result<()>> {
         let waker = self.wakers.joint().clone();
@@ -321,12 +316,13 @@ impl<P: ByteStream> Durable<P> {
 
     fn poll_write_path(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // One moment does for all that the path takes without waiting.
-        let mut moment = None;
-        loop {
+        let (mut moment, mut wrote) = (None, false);
+        // Once something was written, what else there may be waits for time to pass.
+        while !wrote || self.engine.has_output() {
             let Some(path) = self.path.as_mut().filter(|_| self.broken.is_none()) else {
                 return Poll::Ready(Ok(()));
             };
-            if !self.engine.stage(*moment.get_or_insert_with(now)) {
+            if !self.engine.stage(|| *moment.get_or_insert_with(now)) {
                 return Poll::Ready(Ok(()));
             }
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -336,13 +332,14 @@ impl<P: ByteStream> Durable<P> {
                 Ok(0) => io::ErrorKind::WriteZero.into(),
                 Ok(n) => {
                     self.engine.wrote(n);
-                    self.unflushed = true;
+                    (self.unflushed, wrote) = (true, true);
                     continue;
                 }
                 Err(error) => error,
             };
             return Poll::Ready(self.write_failed(error));
         }
+        Poll::Ready(Ok(()))
     }
 
     /// Sends what a reader must not sit on. An error is the writer's to hear of.
@@ -352,9 +349,12 @@ impl<P: ByteStream> Durable<P> {
         }
     }
 
-    /// Reads frames until data comes that is for the caller.
-    fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
-        let mut headed = None;
+    /// Reads until there is data for the caller, which then is in `buf`.
+    fn poll_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<Incoming>> {
         for _ in 0..TURN {
             if self.cut || self.engine.read_ended() || self.engine.over().is_some() {
                 return Poll::Ready(Ok(Incoming::End));
@@ -362,39 +362,22 @@ impl<P: ByteStream> Durable<P> {
             let Some(path) = &mut self.path else {
                 return Poll::Ready(Ok(Incoming::NoPath));
             };
-            let Some(input) = self.engine.input() else {
-                return Poll::Ready(Ok(Incoming::NoPath));
-            };
-            let path = path.get_mut();
-            let (polled, n, double) = if let Wants::Head(room) = input.wants() {
-                let mut part = ReadBuf::new(room);
-                let polled = Pin::new(path).poll_read(cx, &mut part);
-                (polled, part.filled().len(), None)
+            let (wanted, before) = (self.engine.wanted(), buf.filled().len());
+            let polled = if wanted < buf.remaining() {
+                path.set_limit(wanted as u64);
+                Pin::new(path).poll_read(cx, buf)
             } else {
-                let double = match self.engine.data_next() {
-                    Ok(Data::Fresh(n)) => return Poll::Ready(Ok(Incoming::Data(n, headed))),
-                    Ok(Data::Double(n)) => n,
-                    Err(violation) => {
-                        self.violated(violation);
-                        continue;
-                    }
-                };
-                let mut known = [0; 4 << 10];
-                let room = double.min(known.len());
-                let mut part = ReadBuf::new(known.get_mut(..room).unwrap_or_default());
-                let polled = Pin::new(path).poll_read(cx, &mut part);
-                (polled, part.filled().len(), Some(Data::Double(double)))
+                Pin::new(path.get_mut()).poll_read(cx, buf)
             };
-            if !ready!(self.poll_came(polled, n))? {
+            let bytes = buf.filled_mut().get_mut(before..).unwrap_or_default();
+            if !ready!(self.poll_came(polled, bytes.len()))? {
                 continue;
             }
-            let now = now();
-            headed = Some(now);
-            self.engine.handle_heard(now);
-            if let Some(double) = double {
-                self.engine.handle_data(now, double, n);
-            } else if let Err(violation) = self.head_came(now, n) {
-                self.violated(violation);
+            let came = self.engine.handle_bytes(now(), bytes);
+            buf.set_filled(before + came.data);
+            self.tell(came);
+            if came.data > 0 {
+                return Poll::Ready(Ok(Incoming::Data));
             }
         }
         // The peer keeps us busy with nothing.
@@ -419,15 +402,13 @@ impl<P: ByteStream> Durable<P> {
         }
     }
 
-    fn head_came(&mut self, now: Instant, n: usize) -> Result<(), Violation> {
-        let Some(input) = self.engine.input() else {
-            return Ok(());
-        };
-        let Some(frame) = input.head_filled(n)? else {
-            return Ok(());
-        };
-        self.engine.handle_frame(now, frame)?;
-        if !matches!(frame, Frame::Data(_)) {
+    /// Tells whom it concerns that this came.
+    fn tell(&mut self, came: Came) {
+        if came.data > 0 {
+            let received = self.engine.received();
+            self.shared.received.store(received, Ordering::Relaxed);
+        }
+        if came.frames {
             self.publish();
         }
         if self.engine.over().is_some() {
@@ -436,13 +417,17 @@ impl<P: ByteStream> Durable<P> {
         if std::mem::take(&mut self.engine.freed) && std::mem::take(&mut self.room_wanted) {
             self.wakers.joint().wake_by_ref();
         }
-        Ok(())
     }
 
     /// Keeps the timer at the engine's next deadline, and tells the engine when it has come.
     fn poll_timer(&mut self) -> Poll<()> {
         loop {
-            let Some(deadline) = self.engine.poll_timeout() else {
+            if self.is_timed() {
+                return Poll::Pending;
+            }
+            let deadline = self.engine.poll_timeout();
+            self.engine.hurried = false;
+            let Some(deadline) = deadline else {
                 return Poll::Pending;
             };
             // A timer that is early does no harm: a deadline that moved away needs no new timer.
@@ -485,11 +470,19 @@ impl<P: ByteStream> Durable<P> {
         }
     }
 
-    /// The same for a writer who waits, or whose bytes have to be answered sooner than what the timer is set to.
+    /// The timer is set to no later than the engine's next deadline, has not come, and wakes whoever waits.
+    fn is_timed(&self) -> bool {
+        let set = self.armed.filter(|_| self.watched && !self.engine.hurried);
+        debug_assert!(
+            set.is_none_or(|set| self.engine.poll_timeout().is_none_or(|next| set <= next)),
+            "a deadline that has come nearer, and nobody said so"
+        );
+        set.is_some() && self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
+    }
+
+    /// The same for a writer who waits, or whose bytes may have to be answered sooner than what the timer is set to.
     fn keep_time(&mut self, waits: bool) {
-        let deadline = self.engine.poll_timeout();
-        let sooner = |deadline: Instant| self.armed.is_none_or(|armed| deadline < armed);
-        if waits || deadline.is_some_and(sooner) {
+        if waits || self.engine.hurried {
             while self.poll_timer().is_ready() {}
         }
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use cepa_transports::meter::{Meter, Metered};
 use cepa_transports::{Endpoint, Layer, Stream};
-use futures::FutureExt as _;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -267,10 +268,14 @@ async fn announce(
                 None => pending().await,
             }
         };
-        let looked_after = async {
-            if let Some(lasting) = looked_after {
-                supervise(lasting, &network).await;
-            }
+        // Polled when it is woken, and not whenever the driver is, which is twice for each message. In a box, since an empty place
+        // of the same size is kept beside it.
+        let mut looked_after: FuturesUnordered<_> = looked_after
+            .map(|lasting| Box::pin(supervise(lasting, &network)))
+            .into_iter()
+            .collect();
+        let looked_after = async move {
+            while looked_after.next().await.is_some() {}
             pending::<()>().await;
         };
         // Whoever holds the mux learns how it ended.

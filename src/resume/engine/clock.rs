@@ -58,6 +58,7 @@ impl Engine {
             path.ping = true;
             path.asked.get_or_insert(now);
             path.probed = Some(now);
+            self.hurried = true;
         }
     }
 
@@ -70,7 +71,7 @@ impl Engine {
 
     /// When the spare memory of bulk is given back.
     fn rest_at(&self) -> Option<Instant> {
-        self.replay.may_rest().then(|| self.last_staged + REST)
+        self.replay.may_rest().then(|| self.emptied + REST)
     }
 
     /// How long the session is kept without a path: the shorter time of the two ends.
@@ -93,6 +94,7 @@ impl Engine {
 
     /// Time has passed. Says why the path is lost, where it is.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<PathLostWhy> {
+        self.hurried = true;
         if self.rest_at().is_some_and(|at| now >= at) {
             self.rest();
         }
@@ -146,7 +148,7 @@ mod tests {
         let start = Instant::now();
         let quiet = || {
             let mut engine = Engine::new(Side::Client, &Config::default(), start);
-            while engine.stage(start) {
+            while engine.stage(|| start) {
                 engine.wrote(usize::MAX >> 1);
             }
             engine
@@ -182,7 +184,7 @@ mod tests {
         let mut engine = Engine::new(Side::Client, &Config::default(), start);
         let bulk = vec![7; 1 << 20];
         assert_eq!(engine.write(&[IoSlice::new(&bulk)]), bulk.len());
-        while engine.stage(start) {
+        while engine.stage(|| start) {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = engine.output(&mut slices);
             let n = slices[..used].iter().map(|slice| slice.len()).sum();

@@ -14,6 +14,7 @@ impl Engine {
     pub(crate) fn handle_broken(&mut self, now: Instant) {
         if let Some(path) = &mut self.path {
             path.broken.get_or_insert(now);
+            self.hurried = true;
         }
     }
 
@@ -22,6 +23,7 @@ impl Engine {
         if self.path.take().is_none() {
             return;
         }
+        self.hurried = true;
         if self.over.is_none() {
             self.pathless_since = Some(now);
         }
@@ -47,6 +49,7 @@ impl Engine {
     /// A proposal came to nothing.
     pub(crate) fn withdraw(&mut self, proposal: u64) {
         self.proposals.retain(|(number, _)| *number != proposal);
+        self.hurried = true;
     }
 
     /// The peer takes the session up on a path that it has dialled, and has proven that it may. The path that is
@@ -76,6 +79,7 @@ impl Engine {
             return Err(Refusal::Unknown);
         }
         self.rank = rank;
+        self.hurried = true;
         if self.path.take().is_some() {
             self.pathless_since = Some(now);
         }
@@ -171,7 +175,7 @@ impl Engine {
         // What was said on the old path may have been lost with it.
         path.park = true;
         self.path = Some(path);
-        self.freed = true;
+        (self.freed, self.hurried) = (true, true);
         Ok(self.counters.paths)
     }
 }
@@ -189,7 +193,7 @@ mod tests {
     /// All that is written now.
     fn written(engine: &mut Engine, now: Instant) -> Vec<u8> {
         let mut wire = Vec::new();
-        while engine.stage(now) {
+        while engine.stage(|| now) {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = engine.output(&mut slices);
             let before = wire.len();

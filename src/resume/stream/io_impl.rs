@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use cepa_transports::ByteStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::engine::Data;
 use super::super::shared::now;
 use super::{Durable, Incoming, UNFLUSHED};
 
@@ -29,34 +28,15 @@ impl<P: ByteStream> AsyncRead for Durable<P> {
             return Poll::Ready(Ok(()));
         }
         this.engine.handle_reading(now);
-        this.pump_for_reader();
         loop {
-            match this.poll_frames(cx)? {
-                Poll::Ready(Incoming::Data(n, headed)) => {
-                    let Some(path) = &mut this.path else {
-                        continue;
-                    };
-                    path.set_limit(n as u64);
-                    let before = buf.filled().len();
-                    let polled = Pin::new(path).poll_read(cx, buf);
-                    let n = buf.filled().len() - before;
-                    if let Poll::Ready(came) = this.poll_came(polled, n)? {
-                        if !came {
-                            continue;
-                        }
-                        // Its header came just now, mostly, and the clock was asked then.
-                        let now = headed.unwrap_or_else(now);
-                        this.engine.handle_heard(now);
-                        this.engine.handle_data(now, Data::Fresh(n), n);
-                        let received = this.engine.received();
-                        this.shared.received.store(received, Ordering::Relaxed);
-                        return Poll::Ready(Ok(()));
-                    }
-                }
-                Poll::Ready(Incoming::End) => return this.poll_end(),
-                Poll::Ready(Incoming::NoPath) | Poll::Pending => {}
+            let polled = this.poll_frames(cx, buf)?;
+            if matches!(polled, Poll::Ready(Incoming::End)) {
+                return this.poll_end();
             }
             this.pump_for_reader();
+            if matches!(polled, Poll::Ready(Incoming::Data)) {
+                return Poll::Ready(Ok(()));
+            }
             this.drop_broken();
             if this.poll_timer().is_pending() {
                 if this.engine.over().is_some() || this.engine.read_ended() {
@@ -158,7 +138,10 @@ impl<P: ByteStream> Durable<P> {
     fn read_for_writer(&mut self) -> io::Result<()> {
         if self.engine.peer_ended() {
             let waker = self.wakers.joint().clone();
-            let _ = self.poll_frames(&mut Context::from_waker(&waker))?;
+            // Data would be a violation there, or is known.
+            let mut room = [0; 64];
+            let mut room = ReadBuf::new(&mut room);
+            let _ = self.poll_frames(&mut Context::from_waker(&waker), &mut room)?;
         }
         Ok(())
     }

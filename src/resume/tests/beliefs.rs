@@ -13,9 +13,8 @@ use std::time::Instant;
 use cepa_transports::Side;
 use proptest::prelude::*;
 
-use crate::resume::engine::{Data, Engine, Over, SLICES};
+use crate::resume::engine::{Engine, Over, SLICES};
 use crate::resume::error::SessionLost;
-use crate::resume::frame::Wants;
 use crate::resume::{At, Config};
 use crate::table_file::matches_file;
 
@@ -247,7 +246,7 @@ impl World {
 
     fn transmit(&mut self, from: usize) {
         let engine = &mut self.ends[from];
-        while engine.stage(self.now) {
+        while engine.stage(|| self.now) {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = engine.output(&mut slices);
             let mut n = 0;
@@ -261,27 +260,12 @@ impl World {
 
     fn receive(&mut self, to: usize) {
         let (engine, wire) = (&mut self.ends[to], &mut self.wires[1 - to]);
-        while !wire.is_empty() && engine.over().is_none() {
-            let Some(input) = engine.input() else { return };
-            if let Wants::Head(room) = input.wants() {
-                let n = room.len();
-                for (to, byte) in room.iter_mut().zip(wire.drain(..n)) {
-                    *to = byte;
-                }
-                let frame = input.head_filled(n).expect("what the other end wrote");
-                if let Some(frame) = frame {
-                    let handled = engine.handle_frame(self.now, frame);
-                    handled.expect("the other end keeps to the rules");
-                }
-            } else {
-                let data = engine
-                    .data_next()
-                    .expect("the other end keeps to the rules");
-                let (Data::Fresh(n) | Data::Double(n)) = data;
-                wire.drain(..n);
-                engine.handle_data(self.now, data, n);
-            }
-            engine.handle_heard(self.now);
+        if engine.over().is_none() && engine.has_path() {
+            engine.handle_bytes(self.now, wire.make_contiguous());
+            wire.clear();
+            let over = engine.over();
+            let kept = !matches!(over, Some(Over::Lost(SessionLost::Violation(_))));
+            assert!(kept, "the other end keeps to the rules: {over:?}");
         }
     }
 

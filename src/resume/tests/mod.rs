@@ -5,6 +5,7 @@ mod cuts;
 mod faulty;
 mod hellos;
 mod life;
+mod reads;
 mod scripts;
 mod table;
 

@@ -12,7 +12,7 @@ use cepa_transports::Side;
 
 use crate::resume::engine::{Data, Engine, Over, SLICES};
 use crate::resume::error::{AttachError, Refusal, SessionLost};
-use crate::resume::frame::{Frame, Input, Wants};
+use crate::resume::frame::{Frame, Input};
 use crate::resume::{At, Config};
 use crate::table_file::matches_file;
 
@@ -80,11 +80,8 @@ impl Row {
         }
         let mut wire = Vec::new();
         Frame::Data(u32::try_from(n).unwrap()).emit(&mut wire);
-        if let Some(input) = self.engine.input()
-            && let Wants::Head(room) = input.wants()
-        {
-            room.copy_from_slice(&wire);
-            input.head_filled(wire.len()).unwrap();
+        if let Some(input) = self.engine.input() {
+            input.take(&wire).unwrap();
         }
         self.engine.handle_heard(self.now);
         match self.engine.data_next() {
@@ -150,7 +147,7 @@ impl Row {
     /// What is written now, in words.
     fn sent(&mut self) -> String {
         let (mut wire, mut words) = (Vec::new(), Vec::new());
-        while self.engine.stage(self.now) {
+        while self.engine.stage(|| self.now) {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = self.engine.output(&mut slices);
             let before = wire.len();
@@ -161,19 +158,12 @@ impl Row {
         }
         let (mut input, mut rest) = (Input::default(), &wire[..]);
         while !rest.is_empty() {
-            let n = match input.wants() {
-                Wants::Head(room) => {
-                    let n = room.len();
-                    room.copy_from_slice(&rest[..n]);
-                    let frame = input.head_filled(n).unwrap();
-                    words.extend(frame.map(|frame| format!("{frame:?}")));
-                    n
-                }
-                Wants::Data(n) => {
-                    input.data_filled(n as usize);
-                    n as usize
-                }
-            };
+            let (mut n, frame) = input.take(rest).unwrap();
+            words.extend(frame.map(|frame| format!("{frame:?}")));
+            if let Some(Frame::Data(length)) = frame {
+                input.data_filled(length as usize);
+                n += length as usize;
+            }
             rest = &rest[n..];
         }
         if words.is_empty() {
