@@ -116,7 +116,7 @@ impl Connected {
         let usage = |why: &str| Err(Failure::new(Code::Usage, why));
         if matches!(target, DialTarget::Code(_)) {
             return usage(
-                "a short code has one use: give it to `cepa forward`, `connect` or `console`",
+                "a short code has one use: give it to `cepa forward`, `connect`, `console`, `exec` or `cp`",
             );
         }
         let DialTarget::Peer(address) = target else {

@@ -16,17 +16,26 @@ use crate::programs::{self, NOT_ALLOWED};
 use crate::reconnect::Reconnect;
 use crate::say::Line;
 use crate::service_end::{self, Ending};
+use crate::short_code;
 use crate::signal::Signals;
 
-pub(crate) async fn run(args: args::Exec) -> Result<(), Failure> {
-    let ended = exec(&args).await;
+pub(crate) async fn run(mut args: args::Exec) -> Result<(), Failure> {
+    let ended = exec(&mut args).await;
     ended.map_err(|failure| failure.with_error_status(args.error_status))
 }
 
-async fn exec(args: &args::Exec) -> Result<(), Failure> {
+async fn exec(args: &mut args::Exec) -> Result<(), Failure> {
     let request = programs::request(&args.command).map_err(|why| Failure::new(Code::Usage, why))?;
     let identity = id::load(&args.dialling.identity)?;
     let given = service(&args.address, args.service.as_deref().unwrap_or_default())?;
+    short_code::redeem(
+        &mut args.address,
+        &args.dialling.trust,
+        &args.code_relay,
+        &identity,
+    )
+    .await?;
+    let args = &*args;
     let keep = args.dialling.durable.keep(false);
     let mut once = Reconnect::new(&args.address, &args.dialling, &identity, None).keeping(keep);
     let connection = once.first(false).await?;

@@ -230,7 +230,9 @@ mod tests {
 
     fn means(heard: &[&[u8]]) -> Option<Means> {
         let it = Heard::default();
-        heard.iter().for_each(|bytes| it.take(bytes));
+        for bytes in heard {
+            it.take(bytes);
+        }
         assert!(it.lock().tail.len() <= TAIL);
         it.means()
     }

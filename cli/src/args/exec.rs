@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::Dialling;
+use super::options::{CodeRelay, Dialling};
 use crate::values::DialTarget;
 
 #[derive(Debug, Args)]
@@ -23,7 +23,8 @@ It is never run again by itself, so there is no --reconnect; with --durable, the
 session outlives its connection, and the program runs on.")]
 pub(crate) struct Exec {
     /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
-    /// listens, its own address (cepa://PEERID@HINT;HINT/SERVICE), or a ticket (`cepa share`)
+    /// listens, its own address (cepa://PEERID@HINT;HINT/SERVICE), or a ticket or short code
+    /// (`cepa share`)
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,
     /// The service that allows CMD; not needed if the address names it or the peer has only one such
@@ -35,6 +36,8 @@ pub(crate) struct Exec {
     /// Exit with this status if cepa itself fails rather than the program; ssh uses 255
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) error_status: Option<u8>,
+    #[command(flatten)]
+    pub(crate) code_relay: CodeRelay,
     #[command(flatten)]
     pub(crate) dialling: Dialling,
 }
