@@ -10,6 +10,7 @@ use cepa::identity::{EditError, IdentityError, PeerId, PeerIdError};
 use cepa::link::LinkError;
 use cepa::session::{ConnectError, SessionEnd};
 use cepa::tls::TlsError;
+use cepa::transports::{Endpoint, Target, TransportError, TransportErrorKind};
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub(crate) enum Advice {
     ShowIdThere,
     CreateIdentity,
     ListPeers,
+    ListPorts,
     ReplaceKey,
 }
 
@@ -84,6 +86,7 @@ impl fmt::Display for Advice {
             Self::ShowId => "`cepa id show` prints it",
             Self::ShowIdThere => "`cepa id show` there prints the right id",
             Self::CreateIdentity => "`cepa id new --identity FILE` creates one",
+            Self::ListPorts => "`cepa ports` shows what is there",
             Self::ListPeers => "`cepa peer ls` lists them",
             Self::ReplaceKey => "if that peer has a new key, use `cepa peer add --replace`",
         })
@@ -133,6 +136,15 @@ fn of_one(error: &(dyn Error + 'static)) -> Option<Advice> {
     }
     if let Some(SessionEnd::Lost(_)) = error.downcast_ref() {
         return Some(Advice::ConnectAgain);
+    }
+    if let Some(error) = error.downcast_ref::<TransportError>()
+        && error.kind() == TransportErrorKind::NotFound
+        && error
+            .endpoint()
+            .parse::<Endpoint>()
+            .is_ok_and(|at| matches!(at.target(), Target::Serial { .. }))
+    {
+        return Some(Advice::ListPorts);
     }
     if let Some(LinkError::Restarted) = error.downcast_ref() {
         return Some(Advice::ConnectAgain);

@@ -11,6 +11,7 @@ use cepa::transports::text::clean;
 
 use crate::exit::{Code, Failure};
 use crate::folder;
+use crate::words::peer_id;
 
 /// Questions that are put once more when the answer is neither yes nor no.
 const TRIES: usize = 3;
@@ -38,7 +39,7 @@ pub(crate) async fn first_contact(
         Some(peer) => of_known(&address, peer),
         None => question(&address, id),
     };
-    let answer = tokio::task::spawn_blocking(move || ask(&terminal, &question)).await;
+    let answer = tokio::task::spawn_blocking(move || ask(&terminal, &question, id)).await;
     answer
         .map_err(io::Error::other)
         .and_then(|answer| answer)
@@ -49,7 +50,7 @@ pub(crate) async fn first_contact(
 fn of_known(address: &str, peer: &KnownPeer) -> String {
     format!(
         "At {address}\nyour known peer {} answered, which is\n{}.\n\
-         Add this address to it? [yes/no] ",
+         Add this address to it? [yes/no, or paste its id] ",
         peer.name(),
         places(peer).replace(", ", ",\n")
     )
@@ -77,12 +78,22 @@ fn question(address: &str, id: PeerId) -> String {
         "At {address}\nan unknown peer answered. Its peer id is\n    {id}\n\
          or, in words,{lines}\n\
          Compare it with the id that its owner sees (`cepa id show`, or --words).\n\
-         Trust it from now on? [yes/no] "
+         Trust it from now on? [yes/no, or paste its id] "
     )
 }
 
+/// What somebody has typed: yes, no, or neither. The peer's id, or its words, are a yes, and another one's are a no.
+fn answered(line: &str, id: PeerId) -> Option<bool> {
+    let line = line.trim();
+    match line.to_lowercase().as_str() {
+        "yes" | "y" => Some(true),
+        "no" | "n" => Some(false),
+        _ => peer_id(line).ok().map(|it| it == id),
+    }
+}
+
 /// The end of input is a no.
-fn ask(mut terminal: &File, question: &str) -> io::Result<bool> {
+fn ask(mut terminal: &File, question: &str, id: PeerId) -> io::Result<bool> {
     let mut lines = BufReader::new(terminal);
     let mut text = question;
     for _ in 0..TRIES {
@@ -91,10 +102,9 @@ fn ask(mut terminal: &File, question: &str) -> io::Result<bool> {
         if lines.read_line(&mut line)? == 0 {
             return Ok(false);
         }
-        match line.trim() {
-            "yes" => return Ok(true),
-            "no" => return Ok(false),
-            _ => text = "Please write yes or no: ",
+        match answered(&line, id) {
+            Some(yes) => return Ok(yes),
+            None => text = "Please write yes or no: ",
         }
     }
     Ok(false)
@@ -103,6 +113,22 @@ fn ask(mut terminal: &File, question: &str) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_a_word_or_the_id_that_was_meant() {
+        let (id, other) = (PeerId::from_bytes([7; 32]), PeerId::from_bytes([8; 32]));
+        for yes in ["yes", "YES", "y", " Yes\r\n", &id.to_string(), &id.words()] {
+            assert_eq!(answered(yes, id), Some(true), "{yes}");
+        }
+        let upper = format!("{}\n", id.words().to_uppercase());
+        assert_eq!(answered(&upper, id), Some(true));
+        for no in ["no", "N", "No\n", &other.to_string(), &other.words()] {
+            assert_eq!(answered(no, id), Some(false), "{no}");
+        }
+        for neither in ["", "yesno", "perhaps", &id.to_string()[..51]] {
+            assert_eq!(answered(neither, id), None, "{neither}");
+        }
+    }
 
     #[test]
     fn the_question_fits_a_terminal_of_80_columns() {

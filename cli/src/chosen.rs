@@ -18,37 +18,37 @@ pub(crate) async fn service(connection: &Connected, given: &str) -> Result<Strin
         },
         None => Ok(given.to_owned()),
     };
-    if named.is_err() {
-        connection.close().await;
-    }
-    named
+    or_end(connection, named).await
 }
 
-/// The same among the services of one kind; `how` says how to name one of several. The session goes on if it fails.
+/// The same among the services of one kind; `how` says how to name one of several.
 pub(crate) async fn of_kind(
     connection: &Connected,
     given: &str,
     kind: &str,
     how: &str,
 ) -> Result<String, Failure> {
-    if let Some(shared) = connection.shared() {
-        return of_ticket(shared, given);
+    let named = match connection.shared() {
+        Some(shared) => of_ticket(shared, given),
+        None if given.is_empty() => match offered::only(&connection.session, Some(kind)).await {
+            Only::One(name) => Ok(name),
+            Only::Unknown => Ok(String::new()),
+            Only::Several(names) => {
+                let (peer, names) = (offered::name(&connection.session), names.join(", "));
+                let why = format!("{peer} has several services of {kind}: {names}; {how}");
+                Err(Failure::new(Code::Refused, why))
+            }
+        },
+        None => Ok(given.to_owned()),
+    };
+    or_end(connection, named).await
+}
+
+async fn or_end(connection: &Connected, named: Result<String, Failure>) -> Result<String, Failure> {
+    if named.is_err() {
+        connection.close().await;
     }
-    if !given.is_empty() {
-        return Ok(given.to_owned());
-    }
-    match offered::only(&connection.session, Some(kind)).await {
-        Only::One(name) => Ok(name),
-        Only::Unknown => Ok(String::new()),
-        Only::Several(names) => {
-            let peer = offered::name(&connection.session);
-            let why = format!(
-                "{peer} has several services of {kind}: {}; {how}",
-                names.join(", ")
-            );
-            Err(Failure::new(Code::Refused, why))
-        }
-    }
+    named
 }
 
 fn of_ticket(shared: &[String], given: &str) -> Result<String, Failure> {

@@ -6,20 +6,18 @@
 //! died before it could answer.
 
 use std::fmt;
-use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cepa::Side;
-use cepa::identity::{Identity, KnownPeer, Origin, PeerId, Refusal, TrustPolicy};
+use cepa::identity::{Identity, Origin, PeerId, TrustPolicy};
 use cepa::link::{ChatterSink, StatsHandle};
 use cepa::mux::Substream;
 use cepa::node::Node;
 use cepa::onion::Onion;
 use cepa::protocols::introduction::Introduction;
 use cepa::protocols::ticket::Ticket;
-use cepa::session::{ConnectError, Session, SessionEnd};
-use cepa::tls::TlsError;
+use cepa::session::{Session, SessionEnd};
 use cepa::transports::Endpoint;
 use futures::FutureExt as _;
 use tokio::time::timeout;
@@ -27,12 +25,15 @@ use tokio::time::timeout;
 use crate::args::{DialTarget, Expected, Looking, Trust};
 use crate::ask;
 use crate::child::Watched;
-use crate::exit::{self, Code, Failure, say};
+use crate::dial_failure::{LAST_WORDS, explained, refused};
+use crate::exit::{Code, Failure, say};
+use crate::first_contact::{Meeting, Person};
 use crate::folder;
 use crate::keep::{self, Keep};
 use crate::pausable::Pausable;
 use crate::say::Line;
 use crate::signal::Signals;
+use crate::silent_line::{Heard, Who};
 use crate::stack::{self, carries_session};
 use crate::{reach, trace, trust};
 
@@ -97,7 +98,7 @@ impl Connected {
                     keep,
                 };
                 let attempt = Self::attempt(&dialled, &policy, asked?, true);
-                attempt.await.map_err(|(failure, _)| failure)
+                attempt.await
             }
             _ => Self::to_peer(target, trust, identity, local_hints, keep).await,
         }
@@ -116,7 +117,7 @@ impl Connected {
         let usage = |why: &str| Err(Failure::new(Code::Usage, why));
         if matches!(target, DialTarget::Code(_)) {
             return usage(
-                "a short code has one use: give it to `cepa forward`, `connect` or `console`",
+                "a short code has one use: give it to `cepa forward`, `connect`, `console`, `exec` or `cp`",
             );
         }
         let DialTarget::Peer(address) = target else {
@@ -201,24 +202,29 @@ impl Connected {
         };
         let policy = trust::of_dialler(trust, address)?;
         let asked = trust::asked_for(trust)?;
-        let link = match Self::attempt(&dialled, &policy, asked, false).await {
-            Err((failure, stranger)) => {
-                let Some((id, place, terminal)) = askable(trust, address, stranger) else {
-                    return Err(failure);
-                };
-                if !ask::first_contact(terminal, address, id).await? {
-                    let message = format!("at {address}, peer {id} answered; you did not trust it");
-                    return Err(Failure::new(Code::UnknownPeer, message));
+        let link = match Person::at_terminal(trust, address) {
+            None => Self::attempt(&dialled, &policy, asked, false).await?,
+            Some(person) => {
+                let meeting = Meeting::new(Arc::clone(&policy));
+                let taken: Arc<dyn TrustPolicy> = Arc::clone(&meeting) as _;
+                let link = Self::attempt(&dialled, &taken, asked, false).await?;
+                match meeting.met() {
+                    None => link,
+                    Some(id) => {
+                        if let Err(failure) = met(person, address, id).await {
+                            link.close_silently().await;
+                            return Err(failure);
+                        }
+                        if link.session.closed().now_or_never().is_none() {
+                            link
+                        } else {
+                            // It took long. Whoever answers now must be the one that the person was shown.
+                            link.close_silently().await;
+                            Self::attempt(&dialled, &policy, asked, true).await?
+                        }
+                    }
                 }
-                let met = folder::known_peers()?.meet(&place, id, Origin::Asked, folder::now());
-                if let Some(learned) = met.map_err(|e| refused(&e, address))? {
-                    say(learned);
-                }
-                // Whoever answers now must be the one that the person was shown.
-                let second = Self::attempt(&dialled, &policy, asked, true).await;
-                second.map_err(|(failure, _)| failure)?
             }
-            Ok(link) => link,
         };
         let pins: Vec<PeerId> = match trust::expected(trust)? {
             Some(Expected::Peer(id)) if trust.ca.is_none() => vec![id],
@@ -230,14 +236,13 @@ impl Connected {
         Ok(link)
     }
 
-    /// One connection; when it fails since nobody knows who answered, that peer is told as well. What a
-    /// device does not do is told the first time.
+    /// One connection. What a device does not do is told the first time.
     async fn attempt(
         dialled: &Dialled<'_>,
         policy: &Arc<dyn TrustPolicy>,
         asked: Option<PeerId>,
         again: bool,
-    ) -> Result<Self, (Failure, Option<PeerId>)> {
+    ) -> Result<Self, Failure> {
         let Dialled {
             address,
             identity,
@@ -246,19 +251,25 @@ impl Connected {
         } = *dialled;
         let mut config = stack::of(identity, Arc::clone(policy));
         config.ask_for = asked;
-        config.link.chatter = on_line.map(|it| it.chatter.clone());
-        config.link.stats = on_line.map(|it| it.stats.clone());
         config.resume = keep.at(address);
-        let config = config.for_endpoint(address);
+        let mut config = config.for_endpoint(address);
+        let heard = Heard::on(&mut config.link, on_line.map(|it| (&it.chatter, &it.stats)));
         let dialled = trace::dial(address).await;
-        let mut stream = dialled.map_err(|e| (Failure::from(e), None))?;
+        let mut stream = dialled?;
         if !again {
             stream.remarks().iter().for_each(say);
         }
         let child = stream
             .take_child()
             .map(|child| Watched::start(child, "peer".to_owned()));
-        match Session::handshake(stream, address.layers(), Side::Client, &config).await {
+        let handshake = Session::handshake(stream, address.layers(), Side::Client, &config);
+        // Below another transport than a line nothing but the link would be heard.
+        let silence = async {
+            if address.is_line() && !again {
+                heard.tell_why_silent(address, Who::Dials).await;
+            }
+        };
+        match Heard::meanwhile(silence, handshake).await {
             Ok(session) => {
                 let child = Arc::new(Mutex::new(child));
                 dial_again(&session, address, &child);
@@ -269,13 +280,7 @@ impl Connected {
                     shared: None,
                 })
             }
-            Err(e) => {
-                let stranger = match exit::tls(&e) {
-                    Some(TlsError::Refused(Refusal::Unknown { presented })) => Some(*presented),
-                    _ => None,
-                };
-                Err((explained(e, address, identity, child).await, stranger))
-            }
+            Err(e) => Err(explained(e, address, identity, child).await),
         }
     }
 
@@ -391,6 +396,20 @@ struct Dialled<'a> {
     keep: Keep,
 }
 
+/// Asks a person about a stranger, who is known from then on.
+async fn met(person: Person, address: &Endpoint, id: PeerId) -> Result<(), Failure> {
+    if !ask::first_contact(person.terminal, address, id).await? {
+        let message = format!("at {address}, peer {id} answered; you did not trust it");
+        return Err(Failure::new(Code::UnknownPeer, message));
+    }
+    let known = folder::known_peers()?;
+    let met = known.meet(&person.place, id, Origin::Asked, folder::now());
+    if let Some(learned) = met.map_err(|e| refused(&e, address))? {
+        say(learned);
+    }
+    Ok(())
+}
+
 /// A session that outlives its connection is dialled again at the same address; a subprocess takes the place of the one before.
 fn dial_again(session: &Session, address: &Endpoint, child: &SharedChild) {
     let (at, child) = (address.clone(), Arc::clone(child));
@@ -414,120 +433,3 @@ fn lock(child: &SharedChild) -> std::sync::MutexGuard<'_, Option<Watched>> {
 
 /// How long a peer may take to answer a goodbye; everything of value has been delivered by then.
 const GOODBYE: Duration = Duration::from_secs(3);
-
-/// How long to wait for what explains an error that has already happened: longer than a command's
-/// standard error may be held open by what it left behind (one second).
-const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// A stranger that a person can be asked about: nothing was said about whom to trust, and the address
-/// is one that somebody can be remembered for.
-fn askable(
-    trust: &Trust,
-    address: &Endpoint,
-    stranger: Option<PeerId>,
-) -> Option<(PeerId, String, File)> {
-    if trust.expect.is_some() || trust.trust.is_some() {
-        return None;
-    }
-    Some((stranger?, trust::place(address)?, ask::terminal()?))
-}
-
-/// A refusal of ours in the user's words, with the command that would mend it.
-pub(crate) fn refused(refusal: &Refusal, address: &Endpoint) -> Failure {
-    match refusal {
-        Refusal::Unknown { presented } => {
-            if let Some(peer) = folder::known_as(*presented).first() {
-                return elsewhere(peer, address);
-            }
-            let run = exit::command_with("--expect", &presented.to_string());
-            Failure::new(
-                Code::UnknownPeer,
-                format!(
-                    "at {address}, peer {presented} answered, which you have not trusted yet; \
-                     if that is the right peer, run: {run}"
-                ),
-            )
-        }
-        Refusal::Changed {
-            name, presented, ..
-        } => Failure::new(Code::Identity, format!("{address}: {refusal}")).with(format_args!(
-            "to accept the new key, run: cepa peer add {} {presented} --replace",
-            exit::quoted(name)
-        )),
-        refusal => Failure::from(TlsError::Refused(refusal.clone())),
-    }
-}
-
-/// A known peer answers at a place that it is not known at.
-fn elsewhere(peer: &KnownPeer, address: &Endpoint) -> Failure {
-    let name = exit::quoted(peer.name());
-    let run = match trust::place(address) {
-        Some(place) => format!(
-            "to add this address, run: cepa peer add {name} {} --at {}",
-            peer.id,
-            exit::quoted(&place)
-        ),
-        None => format!(
-            "to connect, run: {}",
-            exit::command_with("--expect", &format!("@{name}"))
-        ),
-    };
-    Failure::new(
-        Code::UnknownPeer,
-        format!(
-            "at {address}, your known peer {} answered, which is {}; {run}",
-            peer.name(),
-            ask::places(peer)
-        ),
-    )
-}
-
-async fn explained(
-    e: ConnectError,
-    address: &Endpoint,
-    identity: &Identity,
-    child: Option<Watched>,
-) -> Failure {
-    let child_may_explain = match exit::tls(&e) {
-        Some(TlsError::Refused(mendable @ (Refusal::Unknown { .. } | Refusal::Changed { .. }))) => {
-            return refused(mendable, address);
-        }
-        Some(refusal @ TlsError::RefusedByPeer { .. }) => {
-            let for_our_id = refusal.is_identity_refused();
-            if let Some(child) = child {
-                // It is just saying who has to do what.
-                let _ = timeout(LAST_WORDS, child.ended()).await;
-            }
-            let failure = Failure::from(e);
-            return if for_our_id {
-                failure.asking_to_allow(identity.peer_id())
-            } else {
-                failure
-            };
-        }
-        Some(TlsError::Refused(Refusal::WrongPeer {
-            expected,
-            presented,
-        })) if expected.contains(&identity.peer_id()) => {
-            return Failure::new(
-                Code::Identity,
-                format!(
-                    "at {address}, peer {presented} answered, but --expect names this machine's own id; give the other machine's id"
-                ),
-            );
-        }
-        // The command did its part; that it ends now is because we leave.
-        Some(TlsError::Refused(_) | TlsError::NotTls { .. }) => false,
-        _ => true,
-    };
-    if let Some(child) = child.filter(|_| child_may_explain)
-        && let Ok(end) = timeout(LAST_WORDS, child.ended()).await
-    {
-        // It was the command that failed; what TLS saw of that is of no help.
-        return Failure::new(
-            Code::Connect,
-            format!("cannot connect to {address}: {end}; run the command by hand to see more"),
-        );
-    }
-    Failure::from(e)
-}

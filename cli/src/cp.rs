@@ -29,6 +29,7 @@ use crate::offered;
 use crate::progress::Progress;
 use crate::reconnect::Reconnect;
 use crate::say::has_status_line;
+use crate::short_code;
 use crate::sides::{Remote, Side};
 use crate::signal::Signals;
 
@@ -36,18 +37,21 @@ pub(crate) async fn run(args: args::Cp) -> Result<(), Failure> {
     let job = Arc::new(Job::of(&args.from, &args.to)?);
     let identity = id::load(&args.dialling.identity)?;
     let keep = args.dialling.durable.keep(true);
-    let peer = job.remote.peer.clone();
+    let mut peer = job.remote.peer.clone();
+    short_code::redeem(&mut peer, &args.dialling.trust, &args.code_relay, &identity).await?;
     let mut again = Reconnect::new(&peer, &args.dialling, &identity, None).keeping(keep);
     let mut connection = again.first(args.reconnect).await?;
     if args.dialling.durable.is_asked_for() {
         keep::warn_if_not(&connection.session);
     }
+    let how = "write one in front of the path, as in @NAME:SERVICE/PATH";
+    let service = chosen::of_kind(&connection, &job.remote.service, offered::FILES, how).await?;
     let progress = Progress::new();
     Progress::show();
     let mut signals = Signals::watch();
     loop {
         let ended = tokio::select! {
-            ended = carried(&connection, &job, &progress) => ended,
+            ended = carried(&connection, &service, &job, &progress) => ended,
             signal = signals.ended_by() => {
                 Progress::hide();
                 say("interrupted; the same command goes on from here");
@@ -144,11 +148,10 @@ impl Job {
 /// Carries all of it over one session.
 async fn carried(
     connection: &Connected,
+    plain: &str,
     job: &Arc<Job>,
     progress: &Arc<Progress>,
 ) -> Result<(), Failure> {
-    let how = "write one in front of the path, as in @NAME:SERVICE/PATH";
-    let plain = chosen::of_kind(connection, &job.remote.service, offered::FILES, how).await?;
     let name = if plain.is_empty() {
         ONLY.to_owned()
     } else {
@@ -159,7 +162,7 @@ async fn carried(
     let mut far = opened.map_err(|e| match e {
         // By the name that was typed.
         OpenError::Refused { reason, .. } => OpenError::Refused {
-            service: plain.clone(),
+            service: plain.to_owned(),
             reason,
         },
         e => e,

@@ -46,13 +46,7 @@ async fn exec(mut args: args::Exec) -> Result<(), Failure> {
         keep::warn_if_not(&connection.session);
     }
     let how = "choose one with --service NAME";
-    let given = match chosen::of_kind(&connection, &given, offered::PROGRAMS, how).await {
-        Ok(given) => given,
-        Err(failure) => {
-            connection.close().await;
-            return Err(failure);
-        }
-    };
+    let given = chosen::of_kind(&connection, &given, offered::PROGRAMS, how).await?;
     if keep == Keep::Not {
         let ended = carried(&connection, args, &given, &request).await;
         return ended.map_err(|failure| failure.running_again(true));

@@ -70,6 +70,9 @@ const AHEAD: usize = 1024;
 /// How long sessions may take to end in order behind the last.
 const GOODBYE: Duration = Duration::from_secs(3);
 
+/// What comes of the same Ctrl-C may come so much later.
+const TOGETHER: Duration = Duration::from_millis(200);
+
 /// After so long it is told that a connection waits.
 const LONG: Duration = Duration::from_secs(10);
 
@@ -230,6 +233,10 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
                 code: GoAwayCode::Idle
             }
         );
+        // Ctrl-C is for the command that leads to the peer, too, and that may be quicker.
+        if timeout(TOGETHER, signals.asked_to_end()).await.is_ok() {
+            break Ok(());
+        }
         let end = Failure::from(end).about(peer);
         if !args.reconnect && !idle {
             break Err(end);

@@ -22,7 +22,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::args::{Invite, Join};
 use crate::columns::count;
-use crate::connection;
+use crate::dial_failure;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::keep::Keep;
@@ -317,7 +317,7 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
         )),
         Err(refusal) => {
             return Err(match address {
-                Hint::Direct(address) => connection::refused(&refusal, address),
+                Hint::Direct(address) => dial_failure::refused(&refusal, address),
                 relay @ Hint::Relay { .. } => {
                     Failure::new(Code::Identity, format!("{relay}: {refusal}"))
                 }

@@ -110,7 +110,11 @@ pub(crate) fn in_words(time: Duration) -> String {
         60..600 if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         60..600 => format!("{} min {} s", seconds / 60, seconds % 60),
         600..7200 => format!("{} min", seconds / 60),
-        _ => format!("{} h", seconds / 3600),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => match seconds / 3600 % 24 {
+            0 => format!("{} days", seconds / 86400),
+            hours => format!("{} days {hours} h", seconds / 86400),
+        },
     }
 }
 
@@ -283,6 +287,8 @@ mod tests {
             (61_000, "1 min 1 s"),
             (600_000, "10 min"),
             (90_000_000, "25 h"),
+            (172_800_000, "2 days"),
+            (180_000_000, "2 days 2 h"),
         ] {
             assert_eq!(in_words(Duration::from_millis(ms)), words);
         }

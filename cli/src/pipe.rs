@@ -15,9 +15,9 @@ use cepa::transports::{Endpoint, Layer, Stream, Target};
 
 use crate::args::{self, Trust};
 use crate::child::{self, Watched};
-use crate::connection::refused;
 use crate::console::served;
 use crate::console::wire::Status;
+use crate::dial_failure::refused;
 use crate::exit::{Code, Failure, say};
 use crate::held::{Held, Passes};
 use crate::id;

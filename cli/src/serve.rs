@@ -28,6 +28,7 @@ use crate::send;
 use crate::service::Services;
 use crate::service_check;
 use crate::signal::Signals;
+use crate::silent_line::{Heard, Who};
 use crate::stack::{carries_session, warn_of_dead_hints};
 use crate::status_served;
 use crate::watched::Watched;
@@ -83,6 +84,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     if let Some(gate) = &args.gate.limits {
         gate.apply(&mut config.gate);
     }
+    let heard = Heard::on(&mut config.stack.link, None);
     let mesh = Mesh::with_state(config, args.state.as_deref())?;
     let node = &mesh.node;
     let services = Services::on(node, inner, mesh.forwarder.clone(), consoles)?;
@@ -164,6 +166,11 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         say(format_args!(
             "note: --allow names this machine's own id, {own}; give the ids of the machines that connect"
         ));
+    }
+    let mut lines = args.listen.iter().filter(|at| at.is_line());
+    if let (Some(line), None) = (lines.next().cloned(), lines.next()) {
+        // Of several nobody could tell which one is meant.
+        tokio::spawn(async move { heard.tell_why_silent(&line, Who::Serves).await });
     }
     manager::ready();
     if let Some((joining, code)) = joining {

@@ -164,13 +164,6 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
 fn check(args: &args::Share) -> Result<(), Failure> {
     let usage = |why: String| Err(Failure::new(Code::Usage, why));
     service_check::distinct(&args.services)?;
-    let folder = |service: &&Service| matches!(service.target, Target::Files(_));
-    if let Some(service) = args.services.iter().find(folder) {
-        let name = &service.name;
-        return usage(format!(
-            "{name}: a ticket leads to no folder; offer it with cepa serve --service {name}=files:… --allow PEERID, for cepa cp"
-        ));
-    }
     if args.services.len() > MAX_SERVICES {
         return usage(format!("a ticket is for at most {MAX_SERVICES} services"));
     }
@@ -240,7 +233,7 @@ fn announce(args: &args::Share, word: &str, lasts: Duration, how: &str, what: &s
 /// What a friend does with each service: one `forward` for all that have a port, and a command for each of the others.
 fn commands(services: &[Service], ticket: &str) -> Vec<String> {
     let alone = services.len() == 1;
-    let (mut forward, mut others) = (String::new(), Vec::new());
+    let (mut forward, mut others, mut files) = (String::new(), Vec::new(), Vec::new());
     for service in services {
         let (name, target) = (&service.name, &service.target);
         let of = if alone { "" } else { name };
@@ -261,6 +254,7 @@ fn commands(services: &[Service], ticket: &str) -> Vec<String> {
             Target::Socks(_) => {
                 let _ = write!(forward, " -D 1080={name}");
             }
+            Target::Files(_) => files.push(format!("cepa cp {ticket}:{of}/ .")),
             Target::Command(_) => others.push(("exec", format!("--service {name} -- CMD"))),
             _ => others.push(("connect", of.to_owned())),
         }
@@ -270,7 +264,7 @@ fn commands(services: &[Service], ticket: &str) -> Vec<String> {
         let line = format!("cepa {command} {ticket} {service}");
         line.trim_end().to_owned()
     });
-    forward.into_iter().chain(others).collect()
+    forward.into_iter().chain(others).chain(files).collect()
 }
 
 /// A port that any user can listen at.

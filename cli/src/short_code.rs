@@ -53,7 +53,7 @@ pub(crate) async fn invitation(
     let text = fetch(code, relay, identity).await?;
     text.parse().map_err(|_| match text.parse::<Ticket>() {
         Ok(_) => for_another(
-            "a ticket, so it is for `cepa forward`, `connect` or `console`",
+            "a ticket, so it is for `cepa forward`, `connect`, `console`, `exec` or `cp`",
             "cepa share --code",
         ),
         Err(_) => unknown(),

@@ -1,6 +1,6 @@
 //! The words of `cepa cp`: a path of this machine, or one of a peer's service.
 //!
-//! `@NAME:SERVICE/PATH` for a peer that has a name, and `cepa://PEERID@HINT/SERVICE/PATH` for any. A path is taken as it was typed,
+//! `@NAME:SERVICE/PATH` for a peer that has a name, `TICKET:SERVICE/PATH` for what somebody shares, and `cepa://PEERID@HINT/SERVICE/PATH` for any. A path is taken as it was typed,
 //! byte for byte: it may have `%`, spaces and what is no text in it.
 
 use std::ffi::{OsStr, OsString};
@@ -8,8 +8,9 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
 use cepa::node::SCHEME;
+use cepa::protocols::code::{CodeTextError, ShortCode};
 
-use crate::values::DialTarget;
+use crate::values::{DialTarget, TICKET};
 
 /// A source or a destination.
 #[derive(Clone, Debug)]
@@ -56,6 +57,9 @@ impl Side {
                 )),
             };
         }
+        if let Some(side) = given(bytes)? {
+            return Ok(side);
+        }
         let Some(rest) = bytes.strip_prefix(scheme) else {
             return Ok(Self::Local(PathBuf::from(word)));
         };
@@ -80,6 +84,38 @@ impl Side {
             path: path.to_vec(),
         }))
     }
+}
+
+/// A ticket or a short code, a colon and what is meant there; or a ticket alone. What looks like a code and is none is a file.
+fn given(bytes: &[u8]) -> Result<Option<Side>, String> {
+    let Ok(word) = std::str::from_utf8(bytes) else {
+        return Ok(None);
+    };
+    let is_ticket = word.starts_with(TICKET);
+    let begins = if is_ticket { TICKET.len() } else { 0 };
+    let end = word.get(begins..).and_then(|rest| rest.find([':', '/']));
+    let (peer, rest) = match end.and_then(|end| word.split_at_checked(begins + end)) {
+        Some((peer, rest)) if rest.starts_with(':') => (peer, rest.get(1..).unwrap_or_default()),
+        Some(_) if is_ticket => {
+            return Err(
+                "write the service of a ticket behind a colon, as in TICKET:SERVICE/PATH"
+                    .to_owned(),
+            );
+        }
+        None if is_ticket => (word, ""),
+        _ => return Ok(None),
+    };
+    if !is_ticket && matches!(peer.parse::<ShortCode>(), Err(e) if e != CodeTextError::Sum) {
+        return Ok(None);
+    }
+    let peer_of = peer.parse()?;
+    let (service, path) = split(rest.as_bytes());
+    Ok(Some(Side::Remote(Remote {
+        word: peer.to_owned(),
+        peer: peer_of,
+        service: text(service)?.to_owned(),
+        path: path.to_vec(),
+    })))
 }
 
 /// What stands before the first slash, and behind it.

@@ -25,6 +25,14 @@ pub(crate) enum Asked {
 pub(crate) struct Signals {
     ends: Vec<(u8, Signal)>,
     reload: Option<Signal>,
+    /// There is a terminal whose end is a SIGHUP, too.
+    at_terminal: bool,
+}
+
+/// Whether this process has a terminal that is there.
+#[cfg(unix)]
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }
 
 #[cfg(unix)]
@@ -43,9 +51,14 @@ impl Signals {
         signals
     }
 
-    /// As [`watch`](Self::watch), for who reads its configuration again at SIGHUP.
+    /// As [`watch`](Self::watch), for who reads its configuration again at SIGHUP; unless that says that its terminal is gone.
     pub(crate) fn watch_with_reload() -> Self {
-        Self::with(signal(SignalKind::hangup()).ok())
+        // Under nohup a terminal may go.
+        let at_terminal = !hang_up_is_ignored() && has_terminal();
+        Self {
+            at_terminal,
+            ..Self::with(signal(SignalKind::hangup()).ok())
+        }
     }
 
     fn with(reload: Option<Signal>) -> Self {
@@ -57,15 +70,24 @@ impl Signals {
         Self {
             ends: kinds.into_iter().filter_map(watched).collect(),
             reload,
+            at_terminal: false,
         }
     }
 
     /// Waits for the next SIGHUP and an end alike. Cancel safe.
     pub(crate) async fn next(&mut self) -> Asked {
-        let Self { ends, reload } = self;
+        let Self {
+            ends,
+            reload,
+            at_terminal,
+        } = self;
         tokio::select! {
             _ = one_of(ends) => Asked::ToEnd,
-            () = one(reload.as_mut()) => Asked::ToReload,
+            () = one(reload.as_mut()) => if *at_terminal && !has_terminal() {
+                Asked::ToEnd
+            } else {
+                Asked::ToReload
+            },
         }
     }
 

@@ -2,7 +2,10 @@
 //!
 //! Each parses itself, so that no command sees a bad one, and says what it expected where it can't.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +96,9 @@ impl FromStr for DialTarget {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
+        if word == "-" {
+            return pasted()?.parse();
+        }
         if let Some(name) = names::in_word(word) {
             return Ok(match names::dialled(name)?.to {
                 To::Place(address) => Self::Place(address),
@@ -117,6 +123,28 @@ impl FromStr for DialTarget {
         word.parse()
             .map(Self::Place)
             .map_err(|e| not_a_place(word, &e))
+    }
+}
+
+/// Longest address that is read.
+const PASTED: usize = 8 * 1024;
+
+/// The first line of standard input, and nothing behind it: that may be for a service. Other users of this machine see no input.
+fn pasted() -> Result<String, String> {
+    let failed = |e: io::Error| format!("cannot read the address from standard input: {e}");
+    let input = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+    let mut input = File::from(input);
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while input.read(&mut byte).map_err(failed)? > 0 && byte != *b"\n" {
+        line.extend(byte);
+        if line.len() > PASTED {
+            return Err("the first line of standard input is too long for an address".to_owned());
+        }
+    }
+    let line = String::from_utf8_lossy(&line).trim().to_owned();
+    match line.as_str() {
+        "" | "-" => Err("expected an address in the first line of standard input".to_owned()),
+        _ => Ok(line),
     }
 }
 
@@ -249,7 +277,7 @@ impl FromStr for Explained {
 const INVITATION: &str = "cepa-invitation:";
 
 /// Begins what `cepa share` prints.
-const TICKET: &str = "cepa-ticket:";
+pub(crate) const TICKET: &str = "cepa-ticket:";
 
 /// Begins what `cepa introduce` prints.
 const INTRODUCTION: &str = "cepa-introduction:";

@@ -316,11 +316,100 @@ fn on_a_terminal_the_whole_command_is_there_to_paste() {
 }
 
 #[test]
-fn a_folder_is_not_for_a_ticket() {
-    let place = Place::new();
-    let line = place.fails(
-        &["share", "up=files:/srv", "--listen", "tcp:127.0.0.1:0"],
-        2,
+fn a_folder_is_shared_and_its_files_go_both_ways() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host);
+    std::fs::create_dir(ann.path("docs")).unwrap();
+    std::fs::write(ann.path("docs/a.txt"), "from ann").unwrap();
+    let folder = format!("docs=files:{}", ann.text("docs"));
+    let share = Share::start(&ann, &[&folder, "--relay", &at]);
+    let ticket = &share.ticket;
+    bob.succeeds(&["id", "show"]);
+    let cp = |words: &[&str]| {
+        let mut command = bob.cepa(&[&["cp"], words].concat());
+        let output = finish(command.current_dir(bob.dir.path()).spawn().unwrap());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {said}");
+    };
+    cp(&[&format!("{ticket}:docs/a.txt"), "."]);
+    let got = std::fs::read_to_string(bob.path("a.txt")).unwrap();
+    assert_eq!(got, "from ann");
+    std::fs::write(bob.path("b.txt"), "from bob").unwrap();
+    // The only service needs no name.
+    cp(&["b.txt", &format!("{ticket}:/")]);
+    cp(&["b.txt", &format!("{ticket}:docs/c.txt")]);
+    for name in ["docs/b.txt", "docs/c.txt"] {
+        let got = std::fs::read_to_string(ann.path(name)).unwrap();
+        assert_eq!(got, "from bob");
+    }
+    std::fs::create_dir(bob.path("all")).unwrap();
+    cp(&[&format!("{ticket}:docs/."), "all"]);
+    assert!(bob.path("all/a.txt").exists() && bob.path("all/c.txt").exists());
+    let line = bob.fails(&["cp", &format!("{ticket}/docs/a.txt"), "."], 2);
+    assert!(line.contains("behind a colon"), "{line}");
+    let line = bob.fails(&["cp", &format!("{ticket}:other/a.txt"), "."], 7);
+    assert!(
+        line.contains("the ticket is not for other, but for: docs"),
+        "{line}"
     );
-    assert!(line.contains("cepa serve --service up=files:"), "{line}");
+}
+
+#[test]
+fn files_go_by_a_short_code_too() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host);
+    std::fs::create_dir(ann.path("docs")).unwrap();
+    std::fs::write(ann.path("docs/a.txt"), "from ann").unwrap();
+    let folder = format!("docs=files:{}", ann.text("docs"));
+    let words = ["share", &folder, "--relay", &at, "--code"];
+    let mut share = Server::start_at(&ann, &words, "cepa cp CODE:/ .");
+    share.wait_for("Ctrl-C");
+    let code = share.output_line();
+    let to = bob.text("a.txt");
+    let from = format!("{}:docs/a.txt", code.trim_end());
+    let output = bob.run(&["cp", &from, &to, "--relay", &at]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(std::fs::read_to_string(to).unwrap(), "from ann");
+    // What looks like a code and is none is a file of this machine.
+    std::fs::write(bob.path("2026-11-30:x"), "").unwrap();
+    let line = bob.fails(&["cp", &bob.text("2026-11-30:x"), &bob.text("y")], 2);
+    assert!(line.contains("both sides are on this machine"), "{line}");
+}
+
+#[test]
+fn a_ticket_is_read_from_standard_input_and_what_is_behind_it_is_for_the_service() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host);
+    let share = Share::start(&ann, &["up=exec:cat", "--relay", &at]);
+    let input = format!("{}\nfor the service\nand more", share.ticket);
+    let output = bob.run_with(&["connect", "-"], input.as_bytes());
+    assert_eq!(
+        text(&output.stdout),
+        "for the service\nand more",
+        "{output:?}"
+    );
+    let file = bob.text("input");
+    std::fs::write(&file, &input).unwrap();
+    let mut command = bob.cepa(&["connect", "-"]);
+    let opened = std::fs::File::open(&file).unwrap();
+    let output = finish(command.stdin(Stdio::from(opened)).spawn().unwrap());
+    assert_eq!(
+        text(&output.stdout),
+        "for the service\nand more",
+        "{output:?}"
+    );
+    for (input, why) in [
+        ("", "expected an address"),
+        ("\n", "expected an address"),
+        ("-\n", "expected an address"),
+        ("nonsense\n", "expected SCHEME"),
+    ] {
+        let output = bob.run_with(&["connect", "-"], input.as_bytes());
+        let line = failed(&output, 2);
+        assert!(line.contains(why), "{input:?}: {line}");
+    }
+    let long = "x".repeat(9000);
+    let line = failed(&bob.run_with(&["connect", "-"], long.as_bytes()), 2);
+    assert!(line.contains("too long"), "{line}");
 }

@@ -110,10 +110,15 @@ impl Opening {
         self.established = true;
     }
 
+    /// Whether it is one of this end, which the line reflects.
+    pub(crate) fn is_ours(&self, open: &Hello) -> bool {
+        open.nonce == self.ours.nonce
+    }
+
     /// An opening has come.
     pub(crate) fn handle(&mut self, now: Instant, open: Hello) -> Verdict {
         let ours = self.ours.nonce;
-        if open.nonce == ours {
+        if self.is_ours(&open) {
             // The line reflects what we send.
             return Verdict::Nothing;
         }

@@ -11,7 +11,7 @@ pub struct Stats {
     pub sent: u64,
     /// Frames of data that were lost.
     pub lost: u64,
-    /// Valid frames that came.
+    /// Valid frames that came from the other end.
     pub received: u64,
     /// What stood between two flags and was no valid frame: damage, chatter, older epochs.
     pub invalid: u64,

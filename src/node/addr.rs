@@ -36,8 +36,8 @@ pub const MAX_RELAYS: usize = 3;
 
 /// What a hint begins with.
 const LAYERS: [&str; 3] = ["mux", "tls", "link"];
-const SCHEMES: [&str; 9] = [
-    "relay", "tcp", "unix", "stdio", "fd", "exec", "serial", "pty", "memory",
+const SCHEMES: [&str; 11] = [
+    "relay", "tcp", "unix", "stdio", "fd", "exec", "serial", "pty", "memory", "ws", "wss",
 ];
 
 /// The address of a peer, or of one service of it.

@@ -3,8 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use cepa_transports::endpoint::{
-    DataBits, Duplex, Escapes, FlowControl, ModemLine, Parity, ProxyKind, Rs485, StopBits,
-    TcpSettings, WsSettings,
+    DataBits, Duplex, Escapes, FlowControl, ModemLine, Parity, ProxyKind, Rs485, SerialLock,
+    StopBits, TcpSettings, WsSettings,
 };
 use cepa_transports::text::clean;
 use cepa_transports::{Endpoint, Layer, SerialSettings, Target};
@@ -242,25 +242,25 @@ fn of_ws(host: &str, port: u16, path: &str, settings: &WsSettings) -> String {
     format!("{what} at {place}, path {path}{tls}{named}{headers}{ping}{below}")
 }
 
-/// All that a line is told but its speed; what is usual only where somebody may not expect it.
+/// All that a line is told but its speed; of modem lines, RS-485 and lock files what is unusual only.
 fn of_settings(settings: &SerialSettings) -> String {
     let data = match settings.data {
         DataBits::Five => ", 5 data bits",
         DataBits::Six => ", 6 data bits",
         DataBits::Seven => ", 7 data bits",
-        DataBits::Eight => "",
+        DataBits::Eight => ", 8 data bits",
     };
     let parity = match settings.parity {
-        Parity::None => "",
+        Parity::None => ", no parity",
         Parity::Odd => ", odd parity",
         Parity::Even => ", even parity",
     };
     let stop = match settings.stop {
-        StopBits::One => "",
+        StopBits::One => ", 1 stop bit",
         StopBits::Two => ", 2 stop bits",
     };
     let flow = match settings.flow {
-        FlowControl::None => "",
+        FlowControl::None => ", no flow control",
         FlowControl::Hardware => ", flow control by RTS and CTS",
         FlowControl::Software => ", flow control by XON and XOFF",
     };
@@ -274,8 +274,14 @@ fn of_settings(settings: &SerialSettings) -> String {
     } else {
         ", open to other programs too"
     };
+    let lock = match &settings.lock {
+        SerialLock::Usual => String::new(),
+        SerialLock::Yes => format!(", with a lock file in {}", SerialLock::FOLDER),
+        SerialLock::No => ", without a lock file".to_owned(),
+        SerialLock::At(path) => format!(", with the lock file at {}", path.display()),
+    };
     format!(
-        "{data}{parity}{stop}{flow}{}{}{}{exclusive}",
+        "{data}{parity}{stop}{flow}{}{}{}{exclusive}{lock}",
         modem_line("DTR", settings.dtr),
         modem_line("RTS", settings.rts),
         of_rs485(settings.rs485)

@@ -114,11 +114,19 @@ fn every_scheme_is_explained() {
         ("exec:cat -u", "the command \"cat\" \"-u\""),
         (
             "serial:/dev/ttyS9,baud=9600",
-            "serial line /dev/ttyS9 at 9600 baud, locked",
+            "serial line /dev/ttyS9 at 9600 baud, 8 data bits, no parity, 1 stop bit, no flow control, locked",
         ),
         (
             "serial:/dev/ttyS9,baud=9600,exclusive=no,rs485=on",
-            "9600 baud, in RS-485 mode",
+            "no flow control, in RS-485 mode",
+        ),
+        (
+            "serial:/dev/ttyS9,data=7,parity=even,stop=2,flow=hw,dtr=on,lock=/l",
+            "7 data bits, even parity, 2 stop bits, flow control by RTS and CTS, DTR raised, locked for this process, with the lock file at /l",
+        ),
+        (
+            "serial:/dev/ttyS9,lock=no",
+            "locked for this process, without a lock file",
         ),
         ("pty:/tmp/link", "linked to /tmp/link"),
         ("memory:here", "named here"),

@@ -174,7 +174,7 @@ impl Line {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let reason = "there is no such device";
-                let advice = "is it plugged in? `ls /dev/tty*` shows what is there";
+                let advice = "is it plugged in?";
                 return Err(fail(Kind::NotFound, reason, advice).with_source(error));
             }
             Err(error) => {
@@ -192,7 +192,7 @@ impl Line {
                 Locked::Held(why) => fail(
                     Kind::AddressInUse,
                     &why,
-                    "stop that program, or remove the file if it has nothing to do with the line",
+                    "stop that program; remove the file only if no such program runs any more",
                 ),
                 Locked::Failed(file, error) => {
                     let reason =
@@ -336,7 +336,7 @@ fn explain(
         Ok(_) | Err(Errno::BUSY) if no_device => fail(
             Kind::AddressInUse,
             "another program holds it",
-            "stop that one (`fuser` names it), or share it with exclusive=no on both sides",
+            "stop that one first (`fuser` names it): two programs on one line take each other's bytes",
         ),
         Err(Errno::ACCESS | Errno::PERM) => fail(
             Kind::PermissionDenied,

@@ -31,7 +31,8 @@ that is not available right now are tried again too. The command ends
 pub(crate) struct Connect {
     /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
     /// listens, its own address (cepa://PEERID@HINT,HINT/SERVICE), a ticket or short code (`cepa
-    /// share`), or an introduction
+    /// share`), or an introduction. `-` reads it from the first line of standard input: other users of
+    /// this machine can see a command line
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,
     /// The service; not needed if the address names it or the peer has only one

@@ -42,7 +42,7 @@ the first console ends with exit code 9. --attached lists your consoles, and
 --attach NAME --end ends one.
 
 With --watch you see what somebody else's console says from now on, a kept one
-with what it said last. Nothing you type is sent. If your connection is too slow,
+with what it said last. Nothing you type is sent. If your connection is slow,
 you miss some and read `[N bytes skipped]`; nobody waits for you. Who may open
 the service may watch it, unless the server says watch=no; who has the console
 is told.

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
-use super::options::Dialling;
+use super::options::{CodeRelay, Dialling};
 use crate::sides::Side;
 
 #[derive(Debug, Args)]
@@ -11,6 +11,7 @@ use crate::sides::Side;
 One side is this machine, the other a service of a peer that the peer offers
 with --service NAME=files:DIR:
   @NAME:SERVICE/PATH      for a known peer or a target in `config.toml`
+  TICKET:SERVICE/PATH     for what somebody shares; also with a short code
   cepa://PEERID@HINT/SERVICE/PATH
 PATH is below DIR. Without SERVICE, the only one is meant. A file here whose
 name begins with @ is written ./@NAME.
@@ -51,6 +52,8 @@ pub(crate) struct Cp {
     /// If the session is lost for good, make a new one and go on
     #[arg(long)]
     pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) code_relay: CodeRelay,
     #[command(flatten)]
     pub(crate) dialling: Dialling,
 }

@@ -24,7 +24,8 @@ It is never run again by itself, so there is no --reconnect; with --durable, the
 session outlives its connection, and the program runs on.")]
 pub(crate) struct Exec {
     /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
-    /// listens, its own address (cepa://PEERID@HINT,HINT/SERVICE), or a ticket (`cepa share`)
+    /// listens, its own address (cepa://PEERID@HINT,HINT/SERVICE), or a ticket or short code
+    /// (`cepa share`)
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,
     /// The service that allows CMD; not needed if the address names it or the peer has only one such

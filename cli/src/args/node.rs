@@ -10,7 +10,8 @@ use super::options::Watching;
 #[command(after_help = "\
 The file is TOML. Relative paths start at the file's folder. SIGHUP or `cepa
 reload` reloads it: services, permissions, new listeners and new relays take
-effect, and sessions go on. docs/MESH.md describes every key.
+effect, and sessions go on. When the terminal that it was started in closes, the
+node ends (not under nohup or setsid). docs/MESH.md describes every key.
 
   identity = \"node.pem\"                     # default: this user's identity
   control = \"node.sock\"                     # for `cepa status`

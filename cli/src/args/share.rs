@@ -21,8 +21,11 @@ needs no setup:
   cepa forward TICKET -L 8080        this machine's port 8080 is the service
   cepa connect TICKET                standard input and output are the service
   cepa console TICKET                the same at a terminal
+  cepa cp TICKET:/ .                 the files of a folder, files:DIR
 
-Of several services the friend names one: `-L 8080=web`, `connect TICKET web`.
+Of several services the friend names one: `-L 8080=web`, `connect TICKET web`,
+`cp TICKET:docs/ .`. `-` in the place of TICKET reads it from standard input,
+which other users of the machine can't see (not for `cp`).
 The ticket is of no use once this command has ended.
 
 With --code a short code is printed instead, such as 7-lusab-badaf, which can

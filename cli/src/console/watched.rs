@@ -177,8 +177,7 @@ impl Sources {
         // One's own goes before another peer's of the same name.
         let own = all.iter().find(|it| kept.is_some() && it.what.peer == peer);
         match (own, all.as_slice()) {
-            (Some(it), _) => Ok((it.what.clone(), it.hub.clone())),
-            (None, [it]) => Ok((it.what.clone(), it.hub.clone())),
+            (Some(it), _) | (None, [it]) => Ok((it.what.clone(), it.hub.clone())),
             (None, []) if kept.is_some() => Err("no console of this name is kept at this service"),
             (None, []) => Err("nobody has it open now, so there is nothing to watch"),
             (None, _) if kept.is_some() => Err(
@@ -350,7 +349,9 @@ impl Watcher {
 
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watcher").field("at", &self.at).finish()
+        f.debug_struct("Watcher")
+            .field("at", &self.at)
+            .finish_non_exhaustive()
     }
 }
 
@@ -451,8 +452,8 @@ mod tests {
         watcher.next().now_or_never()
     }
 
-    fn bytes(text: &[u8]) -> Option<Piece> {
-        Some(Piece::Bytes(text.to_vec()))
+    fn bytes(text: &[u8]) -> Piece {
+        Piece::Bytes(text.to_vec())
     }
 
     #[test]
@@ -463,17 +464,17 @@ mod tests {
         line.push(b"before");
         let mut one = watch(&sources, None).unwrap();
         assert!(matches!(asked(&line), Some(Asked::Tell(said)) if said == "bob watches"));
-        assert_eq!(next(&mut one), bytes(b""));
+        assert_eq!(next(&mut one), Some(bytes(b"")));
         line.push(b"then");
         let mut other = watch(&sources, None).unwrap();
         assert!(asked(&line).is_none(), "it was told of bob");
-        assert_eq!(next(&mut one), bytes(b"then"));
+        assert_eq!(next(&mut one), Some(bytes(b"then")));
         assert_eq!(next(&mut one), None);
-        assert_eq!(next(&mut other), bytes(b""));
+        assert_eq!(next(&mut other), Some(bytes(b"")));
         assert_eq!(next(&mut other), None);
         line.push(b"last");
         drop(line);
-        assert_eq!(next(&mut other), bytes(b"last"));
+        assert_eq!(next(&mut other), Some(bytes(b"last")));
         assert_eq!(next(&mut other), Some(Piece::Over));
         assert!(watch(&sources, None).is_err());
     }
@@ -483,13 +484,13 @@ mod tests {
         let sources = Sources::default();
         let line = sources.open(what(None, ANN), false);
         let mut slow = watch(&sources, None).unwrap();
-        assert_eq!(next(&mut slow), bytes(b""));
+        assert_eq!(next(&mut slow), Some(bytes(b"")));
         for _ in 0..100 {
             line.push(&[b'x'; 4096]);
         }
         let missed = 100 * 4096 - RING as u64;
         assert_eq!(next(&mut slow), Some(Piece::Skipped(missed)));
-        assert_eq!(next(&mut slow), bytes(&[b'x'; PIECE]));
+        assert_eq!(next(&mut slow), Some(bytes(&[b'x'; PIECE])));
     }
 
     #[test]
@@ -504,8 +505,8 @@ mod tests {
         assert!(matches!(asked(&kept), Some(Asked::History)));
         kept.history(&ring, &Escapes::default());
         kept.push(b" and now");
-        assert_eq!(next(&mut one), bytes(b""));
-        assert_eq!(next(&mut one), bytes(b"earlier and now"));
+        assert_eq!(next(&mut one), Some(bytes(b"")));
+        assert_eq!(next(&mut one), Some(bytes(b"earlier and now")));
         sources.send_away("sh");
         assert_eq!(next(&mut one), Some(Piece::SentAway));
     }

@@ -11,6 +11,7 @@ mod tests;
 mod wire;
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use cepa::transports::{self, Endpoint, Stream, Target};
@@ -20,6 +21,7 @@ use crate::args;
 use crate::exit::{self, Code, Failure, say};
 use crate::log::say_of;
 use crate::signal::Signals;
+use crate::silent_line::{Heard, Who};
 use engine::{Answerer, Asker, BLOCKS_MAX, Findings};
 use wire::BLOCK;
 
@@ -91,8 +93,13 @@ async fn ask(stream: Stream, address: &Endpoint, rate: f64) -> Result<Findings, 
     let mut asker = Asker::new(u16::from_be_bytes([a, b]), blocks, rate, Instant::now());
     let (mut input, mut output) = split(stream);
     let (mut buffer, mut out, mut written) = (vec![0; 4096], Vec::new(), 0);
+    let heard = Heard::default();
+    let mut silence = pin!(heard.tell_why_silent(address, Who::Probes));
     loop {
         if let Some(findings) = asker.findings() {
+            if let Some(login) = heard.login(address).filter(|_| findings.loopback) {
+                say(login);
+            }
             return Ok(findings.clone());
         }
         if asker.has_failed() {
@@ -115,13 +122,18 @@ async fn ask(stream: Stream, address: &Endpoint, rate: f64) -> Result<Findings, 
         tokio::select! {
             read = input.read(&mut buffer) => match read {
                 Ok(0) => return Err(gone(address)),
-                Ok(n) => asker.handle_input(Instant::now(), buffer.get(..n).unwrap_or_default()),
+                Ok(n) => {
+                    let came = buffer.get(..n).unwrap_or_default();
+                    heard.take(came);
+                    asker.handle_input(Instant::now(), came);
+                }
                 Err(e) => return Err(lost(address, &e)),
             },
             wrote = output.write(rest), if !rest.is_empty() => match wrote {
                 Ok(n) => written += n,
                 Err(e) => return Err(lost(address, &e)),
             },
+            () = &mut silence, if !asker.has_heard() => {}
             () = tokio::time::sleep_until(deadline.into()) => asker.handle_timeout(Instant::now()),
         }
     }

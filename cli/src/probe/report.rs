@@ -44,14 +44,14 @@ pub(super) fn table(findings: &Findings) -> String {
     let each = |cell: fn(&Meter) -> String| columns.iter().map(|(_, m)| cell(m)).collect();
     row(
         "rate",
-        each(|m| m.rate().map_or("unknown".into(), |r| format!("{r:.0} B/s"))),
+        each(|m| m.rate().map_or("unknown".into(), per_second)),
     );
     row(
         "bit errors",
         each(|m| match m.flips {
             0 if m.bits() == 0 => "unknown: nothing came".into(),
-            0 => format!("none in {} bits", m.bits()),
-            _ => format!("{:.1e} ({} in {} bits)", m.bit_errors(), m.flips, m.bits()),
+            0 => format!("none in {} bits", in_groups(m.bits())),
+            flips => format!("1 in {} bits", in_groups(m.bits() / flips.max(1))),
         }),
     );
     row(
@@ -59,7 +59,7 @@ pub(super) fn table(findings: &Findings) -> String {
         each(|m| {
             let lost = m.lost_bytes();
             if lost > 0.0 {
-                format!("{lost:.1e}")
+                one_in(lost)
             } else {
                 "none".into()
             }
@@ -73,6 +73,42 @@ pub(super) fn table(findings: &Findings) -> String {
         let _ = writeln!(out, "{line}");
     }
     out
+}
+
+/// A number with commas between its groups of three digits.
+fn in_groups(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Positive and far below what fits, by what they are.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole(number: f64) -> u64 {
+    number.round() as u64
+}
+
+fn per_second(rate: f64) -> String {
+    if rate < 1e6 {
+        format!("{} B/s", in_groups(whole(rate)))
+    } else {
+        format!("{:.1} MB/s", rate / 1e6)
+    }
+}
+
+/// A share of all bytes.
+fn one_in(share: f64) -> String {
+    if share >= 0.01 {
+        format!("{:.1} %", share * 100.0)
+    } else {
+        format!("1 in {}", in_groups(whole(1.0 / share)))
+    }
 }
 
 fn or_none(values: &[u8]) -> String {
@@ -146,4 +182,20 @@ pub(super) fn json(findings: &Findings) -> Value {
         "there": direction(&findings.there),
         "back": direction(&findings.back),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_those_that_a_person_says() {
+        assert_eq!(in_groups(7), "7");
+        assert_eq!(in_groups(240_000), "240,000");
+        assert_eq!(in_groups(1_000_001), "1,000,001");
+        assert_eq!(per_second(11_520.4), "11,520 B/s");
+        assert_eq!(per_second(1_234_567.0), "1.2 MB/s");
+        assert_eq!(one_in(0.25), "25.0 %");
+        assert_eq!(one_in(0.000_5), "1 in 2,000");
+    }
 }

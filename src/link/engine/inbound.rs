@@ -17,7 +17,6 @@ impl Engine {
         if let Some(body) = FrameCheck::opening().check(body)
             && Hello::is_one(body)
         {
-            self.stats.received += 1;
             return self.handle_opening(now, body, wire_len);
         }
         let Some(body) = self
@@ -80,6 +79,7 @@ impl Engine {
     fn handle_opening(&mut self, now: Instant, body: &[u8], wire_len: usize) -> bool {
         let place = self.place();
         let Some(Frame::Hello(open)) = Frame::parse(body, place) else {
+            self.stats.received += 1;
             if let Some(theirs) = Hello::version(body).filter(|theirs| *theirs != VERSION)
                 && !self.opening.is_established()
             {
@@ -90,6 +90,8 @@ impl Engine {
             }
             return true;
         };
+        // What the line reflects is not from the other end.
+        self.stats.received += u64::from(!self.opening.is_ours(&open));
         let was = self.opening.is_established();
         match self.opening.handle(now, open) {
             Verdict::Restarted => self.fail(LinkError::Restarted),

@@ -213,3 +213,15 @@ proptest! {
         prop_assert!(inner.is_empty() || find(&heard, 0, &inner).is_some(), "{:02x?} {:02x?}", inner, heard);
     }
 }
+
+/// A terminal that echoes, or a loopback plug.
+#[test]
+fn what_the_line_reflects_has_not_come_from_the_other_end() {
+    let now = Instant::now();
+    let mut engine = Engine::new(Side::Client, &known(RATE), OURS, now);
+    let mut out = Vec::new();
+    assert!(engine.poll_transmit(now, &mut out) && !out.is_empty());
+    engine.handle_input(now, &out);
+    assert_eq!(engine.stats().received, 0);
+    assert_eq!(engine.stats().invalid, 0);
+}

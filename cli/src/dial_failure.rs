@@ -1,0 +1,118 @@
+//! Why no session came of dialling a place, in the user's words: who would have to do what, or what the command says that was to lead there.
+
+use std::time::Duration;
+
+use cepa::identity::{Identity, KnownPeer, Refusal};
+use cepa::session::ConnectError;
+use cepa::tls::TlsError;
+use cepa::transports::Endpoint;
+use tokio::time::timeout;
+
+use crate::child::Watched;
+use crate::exit::{self, Code, Failure};
+use crate::{ask, folder, trust};
+
+/// How long to wait for what explains an error that has already happened: longer than a command's
+/// standard error may be held open by what it left behind (one second).
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A refusal of ours in the user's words, with the command that would mend it.
+pub(crate) fn refused(refusal: &Refusal, address: &Endpoint) -> Failure {
+    match refusal {
+        Refusal::Unknown { presented } => {
+            if let Some(peer) = folder::known_as(*presented).first() {
+                return elsewhere(peer, address);
+            }
+            let run = exit::command_with("--expect", &presented.to_string());
+            Failure::new(
+                Code::UnknownPeer,
+                format!(
+                    "at {address}, peer {presented} answered, which you have not trusted yet; \
+                     if that is the right peer, run: {run}"
+                ),
+            )
+        }
+        Refusal::Changed {
+            name, presented, ..
+        } => Failure::new(Code::Identity, format!("{address}: {refusal}")).with(format_args!(
+            "to accept the new key, run: cepa peer add {} {presented} --replace",
+            exit::quoted(name)
+        )),
+        refusal => Failure::from(TlsError::Refused(refusal.clone())),
+    }
+}
+
+/// A known peer answers at a place that it is not known at.
+fn elsewhere(peer: &KnownPeer, address: &Endpoint) -> Failure {
+    let name = exit::quoted(peer.name());
+    let run = match trust::place(address) {
+        Some(place) => format!(
+            "to add this address, run: cepa peer add {name} {} --at {}",
+            peer.id,
+            exit::quoted(&place)
+        ),
+        None => format!(
+            "to connect, run: {}",
+            exit::command_with("--expect", &format!("@{name}"))
+        ),
+    };
+    Failure::new(
+        Code::UnknownPeer,
+        format!(
+            "at {address}, your known peer {} answered, which is {}; {run}",
+            peer.name(),
+            ask::places(peer)
+        ),
+    )
+}
+
+/// The same of any failure to meet.
+pub(crate) async fn explained(
+    e: ConnectError,
+    address: &Endpoint,
+    identity: &Identity,
+    child: Option<Watched>,
+) -> Failure {
+    let child_may_explain = match exit::tls(&e) {
+        Some(TlsError::Refused(mendable @ (Refusal::Unknown { .. } | Refusal::Changed { .. }))) => {
+            return refused(mendable, address);
+        }
+        Some(refusal @ TlsError::RefusedByPeer { .. }) => {
+            let for_our_id = refusal.is_identity_refused();
+            if let Some(child) = child {
+                // It is just saying who has to do what.
+                let _ = timeout(LAST_WORDS, child.ended()).await;
+            }
+            let failure = Failure::from(e);
+            return if for_our_id {
+                failure.asking_to_allow(identity.peer_id())
+            } else {
+                failure
+            };
+        }
+        Some(TlsError::Refused(Refusal::WrongPeer {
+            expected,
+            presented,
+        })) if expected.contains(&identity.peer_id()) => {
+            return Failure::new(
+                Code::Identity,
+                format!(
+                    "at {address}, peer {presented} answered, but --expect names this machine's own id; give the other machine's id"
+                ),
+            );
+        }
+        // The command did its part; that it ends now is because we leave.
+        Some(TlsError::Refused(_) | TlsError::NotTls { .. }) => false,
+        _ => true,
+    };
+    if let Some(child) = child.filter(|_| child_may_explain)
+        && let Ok(end) = timeout(LAST_WORDS, child.ended()).await
+    {
+        // It was the command that failed; what TLS saw of that is of no help.
+        return Failure::new(
+            Code::Connect,
+            format!("cannot connect to {address}: {end}; run the command by hand to see more"),
+        );
+    }
+    Failure::from(e)
+}
