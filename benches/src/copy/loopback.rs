@@ -7,7 +7,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::Options;
 use super::pair::{FILE, Pair};
 use super::ssh::Ssh;
 use crate::Outcome;
@@ -30,8 +29,8 @@ struct Seconds {
     rsync: Vec<f64>,
 }
 
-pub(super) async fn run(cepa: &Path, options: &Options) -> Outcome<()> {
-    let (cepa, bytes, rounds) = (cepa.to_owned(), options.mib * MIB, options.rounds);
+pub(super) async fn run(cepa: &Path, mib: u64, rounds: usize) -> Outcome<()> {
+    let (cepa, bytes) = (cepa.to_owned(), mib * MIB);
     tokio::task::spawn_blocking(move || measure(&cepa, bytes, rounds)).await?
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
     let wanted = |part| options.only.is_none_or(|only| only == part);
     let runtime = tokio::runtime::Runtime::new()?;
     if wanted(Part::Loopback) {
-        runtime.block_on(loopback::run(&cepa, options))?;
+        runtime.block_on(loopback::run(&cepa, options.mib, options.rounds))?;
     }
     if wanted(Part::Line) {
         runtime.block_on(line::run(&cepa, options.line_bytes))?;
