@@ -1,9 +1,14 @@
 //! SIGINT, SIGTERM, SIGQUIT and SIGHUP: all ask for an orderly end, in which commands are killed before their pipes close; SIGHUP,
-//! where somebody watches for it, to read the configuration again. Where it is ignored, as under nohup, it stays so.
+//! where somebody watches for it, to read the configuration again, unless it comes since the terminal is gone: that asks for an end, as it
+//! does of every program. Where it is ignored, as under nohup, it stays so.
 
 use std::future::pending;
 #[cfg(unix)]
-use std::{future::poll_fn, task::Poll};
+use std::{
+    future::poll_fn,
+    io::{self, IsTerminal as _},
+    task::Poll,
+};
 
 #[cfg(unix)]
 use cepa::transports::hang_up_is_ignored;
@@ -25,6 +30,7 @@ pub(crate) enum Asked {
 pub(crate) struct Signals {
     ends: Vec<(u8, Signal)>,
     reload: Option<Signal>,
+    terminals: Terminals,
 }
 
 #[cfg(unix)]
@@ -57,15 +63,24 @@ impl Signals {
         Self {
             ends: kinds.into_iter().filter_map(watched).collect(),
             reload,
+            terminals: Terminals::now(),
         }
     }
 
     /// Waits for the next SIGHUP and an end alike. Cancel safe.
     pub(crate) async fn next(&mut self) -> Asked {
-        let Self { ends, reload } = self;
+        let Self {
+            ends,
+            reload,
+            terminals,
+        } = self;
         tokio::select! {
             _ = one_of(ends) => Asked::ToEnd,
-            () = one(reload.as_mut()) => Asked::ToReload,
+            () = one(reload.as_mut()) => if terminals.one_is_gone() {
+                Asked::ToEnd
+            } else {
+                Asked::ToReload
+            },
         }
     }
 
@@ -77,6 +92,30 @@ impl Signals {
     /// The same; gives its number.
     pub(crate) async fn ended_by(&mut self) -> u8 {
         one_of(&mut self.ends).await
+    }
+}
+
+/// Which of standard input, output and error are terminals. One that was hung up is none any more: reading its settings is an error,
+/// already when SIGHUP comes of it (tty_hangup in Linux's drivers/tty/tty_io.c closes the file first).
+#[cfg(unix)]
+struct Terminals([bool; 3]);
+
+#[cfg(unix)]
+impl Terminals {
+    fn now() -> Self {
+        Self([
+            io::stdin().is_terminal(),
+            io::stdout().is_terminal(),
+            io::stderr().is_terminal(),
+        ])
+    }
+
+    fn one_is_gone(&self) -> bool {
+        let now = Self::now();
+        self.0
+            .iter()
+            .zip(now.0)
+            .any(|(before, now)| *before && !now)
     }
 }
 
