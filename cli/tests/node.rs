@@ -437,7 +437,15 @@ fn a_node_at_a_terminal_ends_with_it_and_reads_its_file_at_a_plain_signal() {
         .stdin(slave.try_clone().unwrap())
         .stdout(slave.try_clone().unwrap())
         .stderr(slave);
-    let mut child = command.spawn().unwrap();
+    /// It must not outlive a test that fails.
+    struct Killed(std::process::Child);
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let mut child = Killed(command.spawn().unwrap());
     // The command has ends of its own of it.
     drop(command);
     let mut master = fs::File::from(master);
@@ -459,11 +467,11 @@ fn a_node_at_a_terminal_ends_with_it_and_reads_its_file_at_a_plain_signal() {
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert!(common::signal(&status["pid"].to_string(), "HUP"));
     until("reloaded ");
-    assert!(child.try_wait().unwrap().is_none());
+    assert!(child.0.try_wait().unwrap().is_none());
     // The window is closed.
     drop(master);
     let start = std::time::Instant::now();
-    while child.try_wait().unwrap().is_none() {
+    while child.0.try_wait().unwrap().is_none() {
         assert!(start.elapsed() < common::PATIENCE, "it goes on");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
