@@ -1,5 +1,7 @@
 //! `cepa reload`: has a running node read its configuration file again, and says what came of it.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use crate::args::Reload;
@@ -16,13 +18,13 @@ pub(crate) async fn run(args: Reload) -> Result<(), Failure> {
     let (changed, later, failed) = (words("changed"), words("restart_for"), words("failed"));
     let mut text = format!("reloaded {}\n", done["reloaded"].as_str().unwrap_or("it"));
     for line in &changed {
-        text += &format!("  {line}\n");
+        let _ = writeln!(text, "  {line}");
     }
     if changed.is_empty() && later.is_empty() && failed.is_empty() {
         text += "  nothing has changed\n";
     }
     if !later.is_empty() {
-        text += &format!("  restart the node to apply: {}\n", later.join(", "));
+        let _ = writeln!(text, "  restart the node to apply: {}", later.join(", "));
     }
     exit::print(&text)?;
     if failed.is_empty() {

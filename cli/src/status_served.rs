@@ -37,6 +37,11 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// Longest answer that is read, in bytes: more than twice what this end sends at most.
 const MOST: u64 = 4 << 20;
 
+/// What an answer takes at most, in bytes, where all names of services are as long as they may be and have to be escaped: of one session,
+/// and of all.
+const MOST_OF_ONE: usize = 128 << 10;
+const MOST_OF_ALL: usize = 1280 << 10;
+
 /// What who may not ask reads: as for a name that is not there.
 const NOT_OPEN: &str = "no service of this name is open to you";
 
@@ -103,10 +108,12 @@ impl Teller {
             self.node.emit_refused(peer, STATUS, Refused::NotOpen);
             return call.refuse(NOT_OPEN).await.map_err(io::Error::from);
         }
-        let answer = self.answer(call.session(), sees_all).await.to_string();
-        let Some(held) = call.memory().hold(answer.len()) else {
+        // Before it is made.
+        let most = if sees_all { MOST_OF_ALL } else { MOST_OF_ONE };
+        let Some(held) = call.memory().hold(most) else {
             return call.refuse(NO_MEMORY).await.map_err(io::Error::from);
         };
+        let answer = self.answer(call.session(), sees_all).await.to_string();
         told(call, &answer, held).await
     }
 }

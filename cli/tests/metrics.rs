@@ -1,4 +1,5 @@
 //! `--metrics`: numbers for Prometheus, over HTTP, of each command that runs for long.
+#![allow(clippy::float_cmp)] // counts
 
 mod common;
 
@@ -48,7 +49,7 @@ fn scrape(at: &str) -> BTreeMap<String, f64> {
         if let Some(help) = line.strip_prefix("# HELP ") {
             let (name, text) = help.split_once(' ').unwrap();
             assert!(!text.is_empty(), "{line}");
-            now = name.to_owned();
+            name.clone_into(&mut now);
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').unwrap();
             assert_eq!(name, now, "{line}");

@@ -402,3 +402,78 @@ fn the_status_of_a_relay_has_its_idle_and_taken_back_circuits() {
         "{table}"
     );
 }
+
+/// SIGHUP means its file, unless the terminal is gone that it runs at.
+#[test]
+fn a_node_at_a_terminal_ends_with_it_and_reads_its_file_at_a_plain_signal() {
+    use std::io::Read as _;
+    let place = Place::new();
+    place.identity("node.pem");
+    let file = place.text("node.toml");
+    fs::write(
+        &file,
+        "identity = \"node.pem\"\nlisten = [\"tcp:127.0.0.1:0\"]\ncontrol = \"node.sock\"\n",
+    )
+    .unwrap();
+    let flags = rustix::pty::OpenptFlags::RDWR
+        | rustix::pty::OpenptFlags::NOCTTY
+        | rustix::pty::OpenptFlags::CLOEXEC;
+    let master = rustix::pty::openpt(flags).unwrap();
+    rustix::pty::grantpt(&master).unwrap();
+    rustix::pty::unlockpt(&master).unwrap();
+    let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
+    let slave = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(name.to_str().unwrap())
+        .unwrap();
+    // The session's leader, so that it is its controlling terminal; setsid becomes the node.
+    let mut command = std::process::Command::new("setsid");
+    command
+        .arg("--ctty")
+        .arg(common::bin())
+        .args(["node", "--config", &file])
+        .env("CEPA_CONFIG_DIR", place.path("config"))
+        .stdin(slave.try_clone().unwrap())
+        .stdout(slave.try_clone().unwrap())
+        .stderr(slave);
+    /// It must not outlive a test that fails.
+    struct Killed(std::process::Child);
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let mut child = Killed(command.spawn().unwrap());
+    // The command has ends of its own of it.
+    drop(command);
+    let mut master = fs::File::from(master);
+    let mut seen = String::new();
+    let mut until = |what: &str| {
+        while !seen.contains(what) {
+            let mut bytes = [0; 1024];
+            let n = master.read(&mut bytes).unwrap();
+            seen += &text(&bytes[..n]);
+        }
+    };
+    until("listening on ");
+    let control = place.text("node.sock");
+    let start = std::time::Instant::now();
+    while !place.path("node.sock").exists() {
+        assert!(start.elapsed() < common::PATIENCE);
+    }
+    let status = place.succeeds(&["status", "--json", "--control", &control]);
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert!(common::signal(&status["pid"].to_string(), "HUP"));
+    until("reloaded ");
+    assert!(child.0.try_wait().unwrap().is_none());
+    // The window is closed.
+    drop(master);
+    let start = std::time::Instant::now();
+    while child.0.try_wait().unwrap().is_none() {
+        assert!(start.elapsed() < common::PATIENCE, "it goes on");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(!place.path("node.sock").exists(), "it has ended in order");
+}

@@ -36,7 +36,7 @@ pub(super) const FOR_OWNER: Most = Most {
     streams_of_all: 8000,
 };
 
-/// For a peer: about 600 KiB where it sees all sessions, 50 where it sees its own.
+/// For a peer: what `status_served.rs` counts for it.
 pub(super) const FOR_PEER: Most = Most {
     sessions: 256,
     streams: 128,
@@ -161,7 +161,7 @@ pub(super) fn count(look: &Look, rates: &mut Rates, most: Most) {
     counting.end();
 }
 
-pub(super) fn document(look: Look, rates: &mut Rates, form: Form, most: Most) -> Value {
+pub(super) fn document(look: &Look, rates: &mut Rates, form: Form, most: Most) -> Value {
     let all = look.sessions.len();
     let mut counting = rates.begin();
     let mut room = most.streams_of_all;
@@ -217,7 +217,7 @@ pub(super) fn document(look: Look, rates: &mut Rates, form: Form, most: Most) ->
 }
 
 /// The same for a peer: without what is only this machine's business.
-pub(super) fn document_for_peer(look: Look, rates: &mut Rates) -> Value {
+pub(super) fn document_for_peer(look: &Look, rates: &mut Rates) -> Value {
     let mut value = document(look, rates, Form::Whole, FOR_PEER);
     if let Some(fields) = value.as_object_mut() {
         let shown = [

@@ -188,7 +188,12 @@ async fn answer(daemon: &dyn Daemon, asked: Option<Value>, mut stream: BufReader
         };
     }
     let Some(asked) = asked else {
-        let status = document(daemon.look(), &mut Rates::default(), Form::First, FOR_OWNER);
+        let status = document(
+            &daemon.look(),
+            &mut Rates::default(),
+            Form::First,
+            FOR_OWNER,
+        );
         write(&mut stream, &status, true).await;
         return;
     };
@@ -206,7 +211,7 @@ async fn answer(daemon: &dyn Daemon, asked: Option<Value>, mut stream: BufReader
     }
     let every = wanted["every_ms"].as_u64().map(Duration::from_millis);
     loop {
-        let status = document(daemon.look(), &mut rates, Form::Whole, FOR_OWNER);
+        let status = document(&daemon.look(), &mut rates, Form::Whole, FOR_OWNER);
         if !write(&mut stream, &status, every.is_none()).await {
             return;
         }
@@ -224,7 +229,7 @@ pub(crate) async fn for_peer(look: impl Fn() -> Look) -> Value {
     let mut rates = Rates::default();
     count(&look(), &mut rates, FOR_PEER);
     tokio::time::sleep(COUNTED).await;
-    document_for_peer(look(), &mut rates)
+    document_for_peer(&look(), &mut rates)
 }
 
 /// What is asked for in a first line, if anything is.

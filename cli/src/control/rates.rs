@@ -95,11 +95,12 @@ mod tests {
         assert_eq!((rate.inward, rate.outward), (100.0, 0.0));
         // One that is new has begun since.
         let rate = second.passed((2, None), (10, 0)).unwrap();
-        assert_eq!(rate.inward, 5.0);
+        assert_eq!((rate.inward, rate.outward), (5.0, 0.0));
         second.end();
         tokio::time::advance(Duration::from_secs(1)).await;
         let mut third = rates.begin();
-        assert_eq!(third.passed((1, None), (301, 7)).unwrap().inward, 1.0);
+        let rate = third.passed((1, None), (301, 7)).unwrap();
+        assert_eq!((rate.inward, rate.outward), (1.0, 0.0));
         third.end();
         assert_eq!(rates.before.unwrap().1.len(), 1);
     }

@@ -6,6 +6,8 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use cepa::session::Session;
+
 use crate::control::Look;
 use crate::numbers::{self, Kind};
 
@@ -39,7 +41,7 @@ pub(super) fn of(look: &Look) -> String {
         "sessions that wait for another connection of their peer",
         parked,
     );
-    let stats = sessions.map(|it| it.mux_stats());
+    let stats = sessions.map(Session::mux_stats);
     let (unsent, unread) = stats.fold((0, 0), |(unsent, unread), it| {
         (unsent + it.unsent, unread + it.unread)
     });

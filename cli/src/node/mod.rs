@@ -82,10 +82,12 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     manager::ready();
     loop {
         let answer = tokio::select! {
-            asked = signals.next() => match asked {
-                Asked::ToEnd => break,
-                _ => None,
-            },
+            asked = signals.next() => {
+                if asked == Asked::ToEnd {
+                    break;
+                }
+                None
+            }
             Some(answer) = reloads.recv() => Some(answer),
         };
         manager::reloading();
@@ -419,7 +421,7 @@ impl Daemon {
             Ok(config) => config,
             Err(failure) => {
                 let failure = failure.with("nothing has changed");
-                say(&failure.to_string());
+                say(failure.to_string());
                 return Err(failure);
             }
         };
