@@ -92,6 +92,8 @@
 //! | `mesh` | | `protocols::relay`, `introduction`, `ticket` and `membrane` |
 //! | `sealed` | | `protocols::sealed`: messages that a third peer carries and can't read |
 //! | `ca` | | `identity::PlatformRoots`: the platform's certificate authorities as a trust policy |
+//! | `ws`, `wss` | | `ws:`: WebSockets, as through the reverse proxies of the web; `wss:`: those under the way's own TLS |
+//! | `proxy` | | `proxy=` and [`transports::Proxies`]: dialling through SOCKS 5 and HTTP proxies |
 //! | `mdns` | | `node::Mdns`: peers on the local network, by multicast DNS |
 //! | `tracing` | | spans and events of dials, sessions and substreams, for a subscriber of `tracing`; never payload or secrets |
 //! | `metrics` | | counters, gauges and histograms for a recorder of `metrics`: `describe_metrics`. The repository's `docs/WATCHING.md` names them |
