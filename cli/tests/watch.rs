@@ -277,6 +277,18 @@ fn an_owner_may_let_nobody_watch() {
     assert_eq!(code, Some(7), "{seen}");
     assert!(seen.contains("watch=no"), "{seen}");
     leave(holder);
+    let words = [
+        "tcp:127.0.0.1:0",
+        "--allow",
+        "@ann",
+        "--service",
+        "up=echo:",
+    ];
+    let echo = place.serve(&words);
+    let desk = sit(&place, &echo.address(), &ann, &["up", "--watch"]);
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(7), "{seen}");
+    assert!(seen.contains("only a serial line or a kept"), "{seen}");
     let stranger = place.identity("stranger.pem").0;
     let desk = sit(&place, &at, &stranger, &["sh", "--watch"]);
     assert_ne!(desk.leave().0, Some(0));
