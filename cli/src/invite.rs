@@ -273,6 +273,13 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
     let (session, node) = reached(&places, &invitation, &identity)
         .await
         .map_err(|failure| match failure.code {
+            Code::Connect if !folder::known_as(invitation.id()).is_empty() => {
+                let known = folder::known_as(invitation.id());
+                let name = known.first().map_or_else(String::new, |peer| peer.name().to_owned());
+                failure.with(format_args!(
+                    "you know this peer already, as {name}: the code was used, and you need none; run: cepa connect cepa://@{name}/SERVICE"
+                ))
+            }
             // The inviter listens until somebody has joined, or its time is over.
             Code::Connect => failure.with(
                 "or the code was used or has expired; then the other side has to run cepa invite again",

@@ -47,7 +47,7 @@ use crate::log::{Fault, say_once_a_minute};
 use crate::programs::{self, Programs};
 use crate::reach::raised_by;
 use crate::say::Line;
-use crate::service_form::{Form, Offered, only, plain};
+use crate::service_form::{Form, Offered, can_be_watched, only, plain};
 use crate::service_kept::{self, NO_MEMORY, NOT_KEPT};
 use crate::service_watched;
 use crate::socks_served;
@@ -373,7 +373,8 @@ impl Services {
             }
             _ => None,
         };
-        let Some(target) = target else {
+        let shown = |target: &Target| !matches!(form, Form::Watched(_)) || can_be_watched(target);
+        let Some(target) = target.filter(shown) else {
             let why = match form {
                 Form::Socks => "this service leads to one address; use it with `forward -L`",
                 Form::Files => {

@@ -6,6 +6,7 @@ use cepa::node::Access;
 use cepa::session::reserved::{
     COMMAND_PREFIX, FILES_PREFIX, HANG_UP_PREFIX, SOCKS_PREFIX, WATCH_PREFIX,
 };
+use cepa::transports;
 
 use crate::args::Target;
 use crate::console::wire;
@@ -84,4 +85,17 @@ pub(crate) type Offered = (Target, Access);
 pub(crate) fn only(list: &BTreeMap<String, Offered>, is: fn(&Target) -> bool) -> Option<&Offered> {
     let mut all = list.values().filter(|(target, _)| is(target));
     all.next().filter(|_| all.next().is_none())
+}
+
+/// Whether others can see what it says to who has it open: a line, or a console that is kept.
+pub(crate) fn can_be_watched(target: &Target) -> bool {
+    let Target::Dial(to) = target else {
+        return false;
+    };
+    matches!(
+        to.target(),
+        transports::Target::Serial { .. }
+            | transports::Target::Pty { .. }
+            | transports::Target::Exec { pty: true, .. }
+    )
 }

@@ -289,6 +289,27 @@ fn a_code_makes_two_peers_known_to_each_other_once() {
 }
 
 #[test]
+fn a_code_that_is_used_or_expired_is_said_to_be_so_once_the_inviter_has_left() {
+    let (host, ann, bob, eve) = (Place::new(), Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host);
+    let mut inviter = Server::start_at(&ann, &["invite", "--relay", &at], "waiting at relay ");
+    let code = pasted(&mut inviter);
+    bob.succeeds(&["join", &code, "--name", "ann"]);
+    assert_eq!(inviter.finish().0, Some(0));
+    eve.succeeds(&["id", "show"]);
+    let line = eve.fails(&["join", &code], 5);
+    assert!(line.contains("the code was used or has expired"), "{line}");
+    let line = bob.fails(&["join", &code], 5);
+    assert!(line.contains("as ann: the code was used"), "{line}");
+    // Its time stands in the code.
+    let owner = id(&ann).parse().unwrap();
+    let past = cepa::identity::UnixTime::since_unix_epoch(std::time::Duration::from_secs(1));
+    let old = cepa::identity::Invitation::new(owner, "tcp:127.0.0.1:1", past).unwrap();
+    let line = eve.fails(&["join", &old.code().unwrap()], 7);
+    assert!(line.contains("expired"), "{line}");
+}
+
+#[test]
 fn who_has_no_code_gets_nothing_and_who_answers_for_another_is_refused() {
     let (ann, bob, eve) = (Place::new(), Place::new(), Place::new());
     let _ = [&ann, &bob, &eve].map(id);

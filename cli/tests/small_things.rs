@@ -94,9 +94,39 @@ fn ctrl_c_ends_a_forward_through_a_command_without_a_word_about_its_session() {
             desk.type_in("\x03");
             let (code, seen) = desk.leave();
             assert_eq!(code, Some(0), "{durable}: {seen}");
-            assert!(!seen.contains("lost"), "{durable}: {seen}");
-            assert!(!seen.contains("cut"), "{durable}: {seen}");
+            assert!(!seen.contains(" lost"), "{durable}: {seen}");
+            assert!(
+                !seen.contains("was cut") && !seen.contains("the peer"),
+                "{durable}: {seen}"
+            );
         }
+    }
+}
+
+/// Both happen while the program stands still, so either may be noticed first.
+#[test]
+fn a_forward_whose_way_ends_with_the_same_signal_ends_in_order() {
+    let (client, server) = (Place::new(), Place::new());
+    let own = client.succeeds(&["id", "show"]);
+    server.succeeds(&["id", "show"]);
+    let address = command(&server, own.trim());
+    let words = ["forward", &address, "-L", "0=up", "--trust", "any"];
+    for _ in 0..8 {
+        let forward = Server::start(&client, &words);
+        let pid = forward.pid().to_string();
+        let mut children = std::process::Command::new("ps");
+        let children = children.args(["-o", "pid=", "--ppid", &pid]).output();
+        let way = text(&children.unwrap().stdout).trim().to_owned();
+        forward.signal("STOP");
+        assert!(common::signal(&way, "KILL"));
+        forward.signal("INT");
+        forward.signal("CONT");
+        let (status, said) = forward.finish();
+        assert_eq!(status, Some(0), "{said}");
+        assert!(
+            !said.contains(" lost") && !said.contains("was cut"),
+            "{said}"
+        );
     }
 }
 

@@ -91,10 +91,10 @@ fn a_named_peer_reads_who_has_a_busy_line_and_a_stranger_that_it_is_busy() {
     // On a console, too.
     let words = words(bob, "console");
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let desk = Desk::sit_down(place, &words, (33, 101));
+    let mut desk = Desk::sit_down(place, &words, (33, 101));
+    desk.until("in use: ann (");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(7), "{seen}");
-    assert!(seen.contains("in use: ann ("), "{seen}");
     // It is free once its holder has left.
     first.kill().unwrap();
     first.wait().unwrap();
@@ -131,10 +131,10 @@ fn a_line_that_somebody_has_can_be_watched_and_nothing_typed_there_gets_to_it() 
     let (at, place) = (board.server.address(), &board.place);
     let [ann, bob, stranger] = &board.keys;
     // Nobody has it.
-    let desk = sit(place, &at, bob, &["uart", "--watch"]);
+    let mut desk = sit(place, &at, bob, &["uart", "--watch"]);
+    desk.until("nobody has it open now");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(7), "{seen}");
-    assert!(seen.contains("nobody has it open now"), "{seen}");
     let device = place.path("b");
     let mut device = std::fs::File::options()
         .read(true)
@@ -179,9 +179,9 @@ fn a_line_that_somebody_has_can_be_watched_and_nothing_typed_there_gets_to_it() 
     assert_eq!(&heard[..5], b"more\r");
     // Whoever watches reads that the holder has left.
     leave(holder);
+    again.until("what you watched has ended");
     let (code, seen) = again.leave();
     assert_eq!(code, Some(0), "{seen}");
-    assert!(seen.contains("what you watched has ended"), "{seen}");
     other.until("what you watched has ended");
 }
 
@@ -231,16 +231,16 @@ fn a_kept_console_is_watched_from_what_is_kept_on() {
     assert!(!holder.passed.contains("from-bob"), "{}", holder.passed);
     assert!(!watcher.passed.contains("from-bob"), "{}", watcher.passed);
     // With a name that nobody has, and of what is over.
-    let none = sit(&place, &at, &bob, &["sh", "--watch", "--attach", "none"]);
+    let mut none = sit(&place, &at, &bob, &["sh", "--watch", "--attach", "none"]);
+    none.until("no console of this name");
     let (code, seen) = none.leave();
     assert_eq!(code, Some(7), "{seen}");
-    assert!(seen.contains("no console of this name"), "{seen}");
     holder.type_in("exit 3\r");
     let (code, seen) = holder.leave();
     assert_eq!(code, Some(3), "{seen}");
+    watcher.until("what you watched has ended");
     let (code, seen) = watcher.leave();
     assert_eq!(code, Some(0), "{seen}");
-    assert!(seen.contains("what you watched has ended"), "{seen}");
 }
 
 #[test]
@@ -274,11 +274,23 @@ fn an_owner_may_let_nobody_watch() {
     let at = server.address();
     let mut holder = sit(&place, &at, &ann, &["sh", "--attach", "work"]);
     holder.until("ready=");
-    let desk = sit(&place, &at, &bob, &["sh", "--watch"]);
+    let mut desk = sit(&place, &at, &bob, &["sh", "--watch"]);
+    desk.until("watch=no");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(7), "{seen}");
-    assert!(seen.contains("watch=no"), "{seen}");
     leave(holder);
+    let words = [
+        "tcp:127.0.0.1:0",
+        "--allow",
+        "@ann",
+        "--service",
+        "up=echo:",
+    ];
+    let echo = place.serve(&words);
+    let mut desk = sit(&place, &echo.address(), &ann, &["up", "--watch"]);
+    desk.until("only a serial line or a kept");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(7), "{seen}");
     let stranger = place.identity("stranger.pem").0;
     let desk = sit(&place, &at, &stranger, &["sh", "--watch"]);
     assert_ne!(desk.leave().0, Some(0));
@@ -291,8 +303,8 @@ fn an_owner_may_let_nobody_watch() {
     let line = place.fails_quietly(&words, 2);
     assert!(line.contains("watch= is for"), "{line}");
     let words = ["console", &at, "--watch", "--trust", "any"];
-    let desk = Desk::sit_down(&place, &words, (33, 101));
+    let mut desk = Desk::sit_down(&place, &words, (33, 101));
+    desk.until("--watch needs the name");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(2), "{seen}");
-    assert!(seen.contains("--watch needs the name"), "{seen}");
 }

@@ -275,6 +275,8 @@ async fn a_line_is_locked_for_one_program() {
         busy.to_string().contains("another program holds it"),
         "{busy}"
     );
+    // What is advised never leads to two programs on one line.
+    assert!(!busy.to_string().contains("exclusive=no"), "{busy}");
     // Others that lock by flock see it too (minicom, picocom, screen of late).
     let other = std::fs::File::open(&place.path);
     if let Ok(other) = other {
