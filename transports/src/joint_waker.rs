@@ -148,7 +148,7 @@ mod tests {
         joint.joint().wake_by_ref();
         woken([2, 1, 0]);
         joint.reader(&reads);
-        joint.joint().clone().wake();
+        joint.joint().wake_by_ref();
         woken([3, 2, 0]);
         joint.reader(&reads_later);
         joint.joint().wake_by_ref();
