@@ -403,6 +403,15 @@ fn the_status_of_a_relay_has_its_idle_and_taken_back_circuits() {
     );
 }
 
+/// It must not outlive a test that fails.
+struct Killed(std::process::Child);
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// SIGHUP means its file, unless the terminal is gone that it runs at.
 #[test]
 fn a_node_at_a_terminal_ends_with_it_and_reads_its_file_at_a_plain_signal() {
@@ -437,14 +446,6 @@ fn a_node_at_a_terminal_ends_with_it_and_reads_its_file_at_a_plain_signal() {
         .stdin(slave.try_clone().unwrap())
         .stdout(slave.try_clone().unwrap())
         .stderr(slave);
-    /// It must not outlive a test that fails.
-    struct Killed(std::process::Child);
-    impl Drop for Killed {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
     let mut child = Killed(command.spawn().unwrap());
     // The command has ends of its own of it.
     drop(command);

@@ -260,7 +260,56 @@ async fn refuse(mut stream: BufReader<Stream>, failure: Failure) {
 
 #[cfg(test)]
 mod tests {
+    use cepa::identity::PeerId;
+    use tokio::io::duplex;
+
     use super::*;
+
+    /// A command without sessions.
+    struct Idle;
+
+    impl Daemon for Idle {
+        fn look(&self) -> Look {
+            Look {
+                command: "idle",
+                since: Instant::now(),
+                own: PeerId::from_bytes([7; 32]),
+                listening: Vec::new(),
+                services: Vec::new(),
+                registered: Vec::new(),
+                sessions: Vec::new(),
+                relay: None,
+                carrier: None,
+                shares: Vec::new(),
+            }
+        }
+    }
+
+    /// The time passes by itself where nothing else is to be done.
+    #[tokio::test(start_paused = true)]
+    async fn who_watches_and_takes_nothing_is_cut_off_and_who_reads_is_not() {
+        let watch = || Some(json!({ "status": { "every_ms": 1 } }));
+        let begun = Instant::now();
+        let (_near, far) = duplex(16);
+        answer(&Idle, watch(), BufReader::new(Stream::from(far))).await;
+        assert_eq!(begun.elapsed(), PATIENCE);
+
+        let (near, far) = duplex(1 << 10);
+        let watching = tokio::spawn(async move {
+            answer(&Idle, watch(), BufReader::new(Stream::from(far))).await;
+        });
+        let mut lines = BufReader::new(near).lines();
+        let begun = Instant::now();
+        for _ in 0..100 {
+            let line = lines.next_line().await.unwrap().unwrap();
+            let status: Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(status["command"], "idle");
+        }
+        // No more often than it may.
+        assert!(begun.elapsed() >= OFTEN * 99);
+        drop(lines);
+        watching.await.unwrap();
+    }
 
     #[test]
     fn the_same_user_may_ask_and_the_one_who_may_everything() {
