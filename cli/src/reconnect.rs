@@ -30,13 +30,11 @@ const UNSAID: Duration = Duration::from_secs(1);
 /// Nothing if it takes too long; a line where somebody would notice.
 async fn patiently<T>(again: impl Future<Output = T>, failure: &Failure) -> Option<T> {
     let mut again = pin!(again);
-    match timeout(UNSAID, &mut again).await {
-        Ok(made) => Some(made),
-        Err(_) => {
-            say(format_args!("{failure}; trying again"));
-            timeout(FULL, again).await.ok()
-        }
+    if let Ok(made) = timeout(UNSAID, &mut again).await {
+        return Some(made);
     }
+    say(format_args!("{failure}; trying again"));
+    timeout(FULL, again).await.ok()
 }
 
 /// Makes a session, and makes it again.
