@@ -159,7 +159,8 @@ impl Sources {
         called: impl FnOnce(&What) -> String,
     ) -> Result<Watcher, &'static str> {
         let (what, hub) = self.find(service, kept, peer)?;
-        Ok(hub.join(peer, || called(&what)))
+        let line = called(&what);
+        Ok(hub.join(peer, line))
     }
 
     fn find(
@@ -257,7 +258,7 @@ impl Hub {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(self, peer: PeerId, line: impl FnOnce() -> String) -> Watcher {
+    fn join(self, peer: PeerId, line: String) -> Watcher {
         let number = {
             let mut state = self.state();
             state.watchers += 1;
@@ -271,7 +272,7 @@ impl Hub {
                 state.told.push_front(peer);
                 // Those who are told of wait no longer than the source does.
                 state.asked.truncate(TOLD - 1);
-                state.asked.push_back(line());
+                state.asked.push_back(line);
             }
             state.count
         };
