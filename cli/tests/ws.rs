@@ -7,7 +7,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-use common::{Place, Server, text};
+use common::proxy::Proxy;
+use common::{Place, Server, noise, text};
 
 fn serve(place: &Place, at: &str) -> Server {
     place.serve(&[at, "--service", "up=exec:sha256sum", "--allow", "any"])
@@ -261,4 +262,48 @@ fn the_environment_and_the_configuration_name_a_proxy_where_that_is_wanted() {
         "{line}"
     );
     assert!(asked.try_recv().is_err());
+}
+
+/// A session goes on over the next WebSocket, byte for byte.
+#[test]
+fn a_session_outlives_its_websocket() {
+    let place = Place::new();
+    let words = [
+        "ws:127.0.0.1:0/cepa",
+        "--service",
+        "e=echo:",
+        "--allow",
+        "any",
+    ];
+    let mut server = place.serve(&words);
+    let at = server.address();
+    let front = Proxy::to(&at.replace("ws:", "tcp:").replace("/cepa", ""));
+    let dialled = format!("{}/cepa", front.address().replace("tcp:", "ws:"));
+    let mut command = place.cepa(&[
+        "connect",
+        &dialled,
+        "e",
+        "--durable",
+        "--expect",
+        &server.id(),
+    ]);
+    let mut client = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let (mut input, mut output) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
+    let data = noise(640 << 10);
+    for chunk in data.chunks(64 << 10) {
+        let (one, other) = chunk.split_at(chunk.len() / 2);
+        input.write_all(one).unwrap();
+        front.cut();
+        input.write_all(other).unwrap();
+        let mut back = vec![0; chunk.len()];
+        output.read_exact(&mut back).unwrap();
+        assert!(back == chunk);
+    }
+    drop(input);
+    let mut rest = Vec::new();
+    output.read_to_end(&mut rest).unwrap();
+    let ended = common::finish(client);
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    assert!(rest.is_empty());
+    server.wait_for("goes on");
 }
