@@ -289,6 +289,9 @@ fn a_session_outlives_its_websocket() {
     ]);
     let mut client = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
     let (mut input, mut output) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
+    // There is a session to keep.
+    input.write_all(b"x").unwrap();
+    output.read_exact(&mut [0]).unwrap();
     let data = noise(640 << 10);
     for chunk in data.chunks(64 << 10) {
         let (one, other) = chunk.split_at(chunk.len() / 2);
@@ -296,7 +299,10 @@ fn a_session_outlives_its_websocket() {
         front.cut();
         input.write_all(other).unwrap();
         let mut back = vec![0; chunk.len()];
-        output.read_exact(&mut back).unwrap();
+        if output.read_exact(&mut back).is_err() {
+            let ended = common::finish(client);
+            panic!("{:?}: {}", ended.status, text(&ended.stderr));
+        }
         assert!(back == chunk);
     }
     drop(input);
