@@ -108,6 +108,7 @@ impl Engine {
     /// Fills the batch from the lanes, as far as pacing lets it. Says whether bulk is in it.
     fn transmit_streams(&mut self, now: Instant, batch: &mut Batch) -> bool {
         let mut bulk = false;
+        self.pacer.notice(self.scheduler.has_urgent(), now);
         let record = self.pacer.write_size();
         self.scheduler.set_frame(record);
         let most = self.pacer.batch();

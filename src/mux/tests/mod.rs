@@ -110,6 +110,20 @@ impl One {
         }
     }
 
+    /// The frames of one write.
+    fn take_once(&mut self) -> Vec<Frame> {
+        let (mut decoder, mut batch) = (Decoder::default(), Batch::default());
+        self.engine.poll_transmit(self.now, &mut batch);
+        let mut bytes = Bytes::from(bytes_of(&mut batch));
+        let mut frames = Vec::new();
+        while let Some(item) = decoder.next(&mut bytes).unwrap() {
+            if let Item::Frame(frame) = item {
+                frames.push(frame);
+            }
+        }
+        frames
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now += time;
         self.engine.handle_timeout(self.now);

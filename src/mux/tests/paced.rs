@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use cepa_transports::{Rate, Side};
+
 use super::super::code::GoAwayCode;
 use super::super::config::{Config, StreamTimeouts};
 use super::super::engine::Engine;
 use super::super::error::MuxError;
-use super::{CLIENT, Pair, SECOND, SERVER};
+use super::{CLIENT, Flags, Frame, One, Pair, SECOND, SERVER};
 
 fn quiet() -> Config {
     Config {
@@ -79,4 +81,44 @@ fn a_session_ends_though_something_was_held_back() {
         assert!(pair.ends[CLIENT].end().is_some_and(MuxError::is_clean));
         assert!(pair.ends[CLIENT].go_away_sent());
     }
+}
+
+/// On a line, records are long as long as bulk is all there is, and short beside small messages.
+#[test]
+fn records_on_a_line_are_short_while_small_messages_come() {
+    let config = Config {
+        line_rate: Some(Rate::bytes_per_second(11_520.0)),
+        ..Config::default()
+    };
+    let mut one = One::new(Side::Server, config);
+    let (bulk, small) = (one.syn(1), one.syn(3));
+    for id in [1, 3] {
+        one.give(Frame::Window {
+            id,
+            flags: Flags::NONE,
+            value: 1 << 24,
+        });
+    }
+    // What is next of the long one.
+    let next = |one: &mut One| loop {
+        let frame = one.take_once().into_iter().find_map(|frame| match frame {
+            Frame::Data { id: 1, len, .. } => Some(len),
+            _ => None,
+        });
+        if let Some(len) = frame {
+            break len;
+        }
+    };
+    assert_eq!(one.write(bulk, 100_000), 100_000);
+    assert_eq!(next(&mut one), 900 - 12, "at the start");
+    one.pass(SECOND);
+    assert_eq!(next(&mut one), 900 - 12);
+    one.pass(SECOND);
+    assert_eq!(next(&mut one), 2880 - 12, "a quarter of a second");
+    one.write(small, 64);
+    assert_eq!(next(&mut one), 900 - 12, "another may come");
+    one.pass(SECOND);
+    assert_eq!(next(&mut one), 900 - 12);
+    one.pass(SECOND);
+    assert_eq!(next(&mut one), 2880 - 12);
 }
