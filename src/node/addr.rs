@@ -453,9 +453,9 @@ mod tests {
             format!("cepa://{A}@relay:{A}@relay:{A}@tcp:h:1"),
             format!("cepa://{A}@unix:%2Frun%2Fcepa.sock/a%20b%2Fc"),
             format!("cepa://{A}@exec:ssh%20host%20cepa%20serve%20stdio:"),
-            format!("cepa://{A}@ws:h:80%2Fa%252520b;tcp:h:1/up"),
-            format!("cepa://{A}@relay:{A}@wss:h:443%2Fa%2Fb,ping=5"),
-            format!("cepa://{A}@tcp:h:1,proxy=socks5h:%2F%2F[::1]:1080"),
+            format!("cepa://{A}@ws:h:80%2Fa%252520b,tcp:h:1/up"),
+            format!("cepa://{A}@relay:{A}@wss:h:443%2Fa%2Fb%2Cping=5"),
+            format!("cepa://{A}@tcp:h:1%2Cproxy=socks5h:%2F%2F[::1]:1080"),
         ] {
             let address: PeerAddr = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
