@@ -11,7 +11,7 @@ use cepa::identity::{AcceptAny, Identity, KeyKind};
 use cepa::node::{Access, Admission, Call, Node, NodeConfig, Protocol};
 use common::desk::Desk;
 use common::proxy::Proxy;
-use common::{PATIENCE, Place, Server};
+use common::{PATIENCE, Place, Server, text};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -47,6 +47,16 @@ fn leave(mut desk: Desk) {
         seen.contains("it runs on at the server for up to "),
         "{seen}"
     );
+}
+
+/// Waits until the server knows that the end of a console was told: whoever comes before that is told once more.
+#[track_caller]
+fn is_over(place: &Place, server: &Server, name: &str) {
+    let words = ["console", &server.address(), "--attached", "--trust", "any"];
+    until(|| {
+        let listed = text(&place.run(&words).stdout);
+        !listed.lines().any(|line| line.starts_with(name))
+    });
 }
 
 #[track_caller]
@@ -129,6 +139,7 @@ fn whoever_comes_back_finds_the_same_shell_and_what_it_said_meanwhile() {
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(3), "{seen}");
     // That was its end.
+    is_over(&place, &server, "work");
     let mut desk = attach(&place, &server, "work");
     desk.until("a new console, kept for 10 min after you leave");
     desk.type_in("exit 0\r");
@@ -209,6 +220,7 @@ fn a_command_that_ends_alone_is_reported_with_its_last_words_once() {
     desk.until("lastwords\r\n");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(137), "{seen}");
+    is_over(&place, &server, "work");
     // Left first: then the log tells as well.
     let mut desk = attach(&place, &server, "work");
     desk.until("a new console, kept for 10 min after you leave");
@@ -225,6 +237,7 @@ fn a_command_that_ends_alone_is_reported_with_its_last_words_once() {
     desk.until("goneagain\r\n");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(5), "{seen}");
+    is_over(&place, &server, "work");
     let mut desk = attach(&place, &server, "work");
     desk.until("a new console, kept for 10 min after you leave");
     leave(desk);
@@ -275,6 +288,7 @@ fn one_peer_keeps_a_few_and_is_reported_which() {
     desk.until("attached again");
     desk.type_in("exit 0\r");
     assert_eq!(desk.leave().0, Some(0));
+    is_over(&place, &server, "two");
     let mut desk = attach(&place, &server, "five");
     desk.until("a new console, kept for 10 min after you leave");
     leave(desk);
