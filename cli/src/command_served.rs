@@ -15,7 +15,6 @@ use tokio::time::timeout;
 use crate::accept::UNREACHABLE;
 use crate::console::framed::{Framed, Outbox};
 use crate::console::wire::{self, Message, Status};
-use crate::log::Fault;
 use crate::programs::{self, Programs};
 use crate::upstream::Near;
 
@@ -34,15 +33,11 @@ pub(crate) async fn serve(
     allowed: &Programs,
     mut far: Onion<Substream>,
     peer: &(Session, ReceivePool),
-) -> Result<(), Fault> {
+) -> Result<(), String> {
     let words = match timeout(ASKING, programs::asked(&mut far)).await {
         Ok(Ok(words)) => words,
-        Ok(Err(e)) => return Err(format!("the request was not understood: {e}").into()),
-        Err(_) => {
-            return Err("the peer has not said what it wants to run"
-                .to_owned()
-                .into());
-        }
+        Ok(Err(e)) => return Err(format!("the request was not understood: {e}")),
+        Err(_) => return Err("the peer has not said what it wants to run".to_owned()),
     };
     let outbox = Outbox::default();
     let mut far = Framed::new(far, Box::new(|_| ()))
@@ -52,23 +47,23 @@ pub(crate) async fn serve(
         Err(reason) => {
             let asked = words.first().map(String::as_str).unwrap_or_default();
             let asked: String = asked.chars().take(SHOWN).collect();
-            let why = format!("{asked:?} was asked for: {reason}");
-            Err((reason, Fault::named_by_peer(why, reason)))
+            Err((reason, format!("{asked:?} was asked for: {reason}")))
         }
         Ok(to) => {
             let terminal = Terminal::default();
             match Near::open(name, &to, &terminal, peer, Some(outbox.clone())).await {
                 Ok(near) => Ok((near, to)),
                 // What exactly is wrong here is for the operator, not for the peer.
-                Err(e) => Err((UNREACHABLE, e.to_string().into())),
+                Err(e) => Err((UNREACHABLE, e.to_string())),
             }
         }
     };
     match opened {
-        Ok((near, to)) => Box::new(near)
-            .serve(&to, Box::new(far), |far| far.inner_mut().wire_mut())
-            .await
-            .map_err(Fault::from),
+        Ok((near, to)) => {
+            Box::new(near)
+                .serve(&to, Box::new(far), |far| far.inner_mut().wire_mut())
+                .await
+        }
         Err((reason, why)) => {
             outbox.push(Message::Ended(Status::Failed(reason.to_owned())));
             let _ = timeout(PARTING, far.shutdown()).await;

@@ -131,7 +131,8 @@ impl Bound {
 /// What is said again at the earliest.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Things that are counted apart, in all and of one peer; beyond that they are said as they come, within [`PER_SECOND`].
+/// Things that are counted apart, in all and of one peer, since it may make up new ones; beyond that they are said as they come,
+/// within [`PER_SECOND`].
 const KINDS: usize = 1024;
 const KINDS_OF_A_PEER: usize = 16;
 
@@ -186,29 +187,6 @@ static REPEATS: LazyLock<Mutex<(Repeats, bool)>> = LazyLock::new(Mutex::default)
 fn repeats() -> MutexGuard<'static, (Repeats, bool)> {
     // Counts are whole after every statement.
     REPEATS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Why something has ended for a peer, for the log.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    pub(crate) line: String,
-    /// What is counted with it as the same.
-    pub(crate) kind: String,
-}
-
-impl Fault {
-    /// One whose line has words that the peer made up, of which there are always new ones.
-    pub(crate) fn named_by_peer(line: String, kind: &str) -> Self {
-        let kind = kind.to_owned();
-        Self { line, kind }
-    }
-}
-
-impl From<String> for Fault {
-    fn from(line: String) -> Self {
-        let kind = line.clone();
-        Self { line, kind }
-    }
 }
 
 /// As [`say_of`], for what many connections of a peer may meet alike: lines of one `kind` are said once a minute. To be called

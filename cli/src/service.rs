@@ -43,7 +43,7 @@ use crate::files;
 use crate::files::served::{self, ONLY, Shared};
 use crate::layer_echo;
 use crate::line_holders::{Asks, Holders, Holds};
-use crate::log::{Fault, say_once_a_minute};
+use crate::log::say_once_a_minute;
 use crate::programs::{self, Programs};
 use crate::reach::raised_by;
 use crate::say::Line;
@@ -296,7 +296,7 @@ impl Services {
     }
 
     /// Connected to what the opener asks for.
-    async fn socks(&self, name: &str, allowed: &Destinations, call: Call) -> Result<(), Fault> {
+    async fn socks(&self, name: &str, allowed: &Destinations, call: Call) -> Result<(), String> {
         let (call, _share) = held(call, ONE).await?;
         let peer = (call.session().clone(), call.memory().clone());
         let far = self.accept(call).await?;
@@ -315,7 +315,7 @@ impl Services {
     }
 
     /// A program that its opener asks for.
-    async fn program(&self, name: &str, allowed: &Programs, call: Call) -> Result<(), Fault> {
+    async fn program(&self, name: &str, allowed: &Programs, call: Call) -> Result<(), String> {
         let (call, _share) = held(call, COMMAND).await?;
         let peer = (call.session().clone(), call.memory().clone());
         let far = self.accept(call).await?;
@@ -563,11 +563,10 @@ const ONLY_FILES: &str = "this service has files; use it with `cepa cp`, as @NAM
 const ONLY_PROGRAMS: &str = "this service runs programs; use it with `cepa exec ADDR -- CMD ARGS…`";
 
 /// Tells how a service has failed, if it has.
-fn tell(peer: PeerId, name: &str, served: Result<(), impl Into<Fault>>) {
+fn tell(peer: PeerId, name: &str, served: Result<(), String>) {
     if let Err(e) = served {
-        let Fault { line, kind } = e.into();
-        let kind = format!("service {name}: {kind}");
-        let line = format!("service {name} for {}…: {line}", peer.short());
+        let kind = format!("service {name}: {e}");
+        let line = format!("service {name} for {}…: {e}", peer.short());
         say_once_a_minute(peer, &kind, Line::from(line).with("service", name));
     }
 }

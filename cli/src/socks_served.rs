@@ -17,7 +17,6 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{sleep, timeout};
 
 use crate::destination::{Destination, Destinations, Host};
-use crate::log::Fault;
 use crate::lookups;
 use crate::socks::{self, Reply};
 use crate::upstream::Near;
@@ -37,13 +36,13 @@ pub(crate) async fn serve(
     allowed: &Destinations,
     mut far: Onion<Substream>,
     peer: &(Session, ReceivePool),
-) -> Result<(), Fault> {
+) -> Result<(), String> {
     let to = match timeout(ASKING, socks::asked(&mut far)).await {
         Ok(Ok(to)) => to,
-        Ok(Err(e)) => return Err(format!("the request was not understood: {e}").into()),
+        Ok(Err(e)) => return Err(format!("the request was not understood: {e}")),
         Err(_) => {
             let why = "the peer has not said where it wants to be connected";
-            return Err(why.to_owned().into());
+            return Err(why.to_owned());
         }
     };
     match connect(name, allowed, &to, peer).await {
@@ -51,19 +50,14 @@ pub(crate) async fn serve(
             let answered = socks::answered(&mut far, Reply::Connected).await;
             answered.map_err(|e| e.to_string())?;
             let served = Box::new(near).serve(&at, Box::new(far), |far| far.wire_mut());
-            served.await.map_err(Fault::from)
+            served.await
         }
         Err((reply, why)) => {
             // Who has left needs no answer.
             let _ = socks::answered(&mut far, reply).await;
             let _ = far.shutdown().await;
             let _ = far.wire_mut().drained(None).await;
-            let kind = if reply == Reply::NotAllowed {
-                "a destination that is not allowed"
-            } else {
-                "a destination that cannot be reached"
-            };
-            Err(Fault::named_by_peer(format!("{to}: {why}"), kind))
+            Err(format!("{to}: {why}"))
         }
     }
 }
