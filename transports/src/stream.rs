@@ -194,6 +194,10 @@ impl Wire for Box<dyn Wire> {
         (**self).cut_when_dropped(yes);
     }
 
+    fn peer_user(&self) -> Option<u32> {
+        (**self).peer_user()
+    }
+
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         (**self).poll_left(cx, reading)
     }
