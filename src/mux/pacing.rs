@@ -307,15 +307,12 @@ impl Pacer {
 
     /// Something is to be sent: `small`, whether a small message is among it.
     pub(crate) fn notice(&mut self, small: bool, now: Instant) {
-        if self.below.is_none() {
-            return;
+        if self.below.is_some() {
+            // A session begins with messages.
+            let since = self.small_at.filter(|_| !small).unwrap_or(now);
+            self.small_at = Some(since);
+            self.alone = now.saturating_duration_since(since) >= ALONE;
         }
-        if small {
-            self.small_at = Some(now);
-        }
-        // A session begins with messages.
-        let since = *self.small_at.get_or_insert(now);
-        self.alone = now.saturating_duration_since(since) >= ALONE;
     }
 
     /// Bytes of one bulk record, header included.
