@@ -18,6 +18,9 @@ use tokio::sync::Notify;
 /// An upload that gets nothing for so long is over, if its peer sends the same file again.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// What had arrived at this machine before its client was gone, or its way, may be read for so long; it says nothing of them.
+const DRAINING: Duration = Duration::from_secs(2);
+
 /// How long its end may take then.
 const ENDED: Duration = Duration::from_secs(5);
 
@@ -109,10 +112,15 @@ impl Upload {
         if other.peer != self.peer {
             return false;
         }
-        let (begun, before) = (Instant::now(), other.pieces.load(Relaxed));
-        while other.session.path().is_some() && begun.elapsed() < SILENCE {
-            if other.pieces.load(Relaxed) != before {
-                return false;
+        let (begun, mut last) = (Instant::now(), other.pieces.load(Relaxed));
+        let mut silent = begun;
+        while other.session.path().is_some() && silent.elapsed() < SILENCE {
+            let now = other.pieces.load(Relaxed);
+            if now != last {
+                if begun.elapsed() > DRAINING {
+                    return false;
+                }
+                (last, silent) = (now, Instant::now());
             }
             thread::sleep(LOOK);
         }
