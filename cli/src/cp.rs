@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::thread;
 
 use cepa::mux::StreamTimeouts;
+use cepa::session::OpenOptions;
 use cepa::session::reserved::FILES_PREFIX;
-use cepa::session::{OpenError, OpenOptions};
 use tokio::sync::oneshot;
 
 use crate::args;
@@ -29,6 +29,7 @@ use crate::offered;
 use crate::progress::Progress;
 use crate::reconnect::Reconnect;
 use crate::say::has_status_line;
+use crate::service_end;
 use crate::short_code;
 use crate::sides::{Remote, Side};
 use crate::signal::Signals;
@@ -159,14 +160,7 @@ async fn carried(
     };
     let patient = OpenOptions::new().timeouts(StreamTimeouts::NONE);
     let opened = connection.session.open_with(&name, &patient).await;
-    let mut far = opened.map_err(|e| match e {
-        // By the name that was typed.
-        OpenError::Refused { reason, .. } => OpenError::Refused {
-            service: plain.to_owned(),
-            reason,
-        },
-        e => e,
-    })?;
+    let mut far = opened.map_err(|e| service_end::as_typed(e, plain))?;
     let (line, pump) = line();
     let (done, result) = oneshot::channel();
     let (job, progress) = (Arc::clone(job), Arc::clone(progress));

@@ -145,7 +145,7 @@ pub(crate) enum Opened {
 }
 
 /// Opens a service in the form that `prefix` names, or by its name alone where the peer has no such form. How it ends goes to `ending`, lines
-/// of its standard error to `tell`.
+/// of its standard error to `notify`.
 pub(crate) async fn open(
     session: &Session,
     prefix: &str,
@@ -168,10 +168,8 @@ pub(crate) async fn open(
             }
             // By its name alone it might be had a moment later, and its status would be lost.
             Err(OpenError::Refused { reason, .. }) if reason.starts_with(NOT_NOW) => {
-                return Err(OpenError::Refused {
-                    service: service.to_owned(),
-                    reason,
-                });
+                let service = service.to_owned();
+                return Err(OpenError::Refused { service, reason });
             }
             Err(OpenError::Refused { .. }) => {}
             Err(e) => return Err(e),
@@ -192,17 +190,20 @@ pub(crate) async fn attach(
     notify: impl Fn(&str) + Send + 'static,
 ) -> Result<Opened, OpenError> {
     let name = format!("{}{kept}.{service}", wire::ATTACH_PREFIX);
-    match session.open(&name).await {
-        Ok(far) => {
-            let far = framed(far, ending, notify, false);
-            Ok(Opened::Framed(Box::new(far.in_order().of_kept())))
-        }
-        // By the name that was typed.
-        Err(OpenError::Refused { reason, .. }) => Err(OpenError::Refused {
-            service: service.to_owned(),
+    let opened = session.open(&name).await;
+    let far = opened.map_err(|e| as_typed(e, service))?;
+    let far = framed(far, ending, notify, false);
+    Ok(Opened::Framed(Box::new(far.in_order().of_kept())))
+}
+
+/// A refusal by the name that was typed, and not by the form of it that was asked for.
+pub(crate) fn as_typed(error: OpenError, typed: &str) -> OpenError {
+    match error {
+        OpenError::Refused { reason, .. } => OpenError::Refused {
+            service: typed.to_owned(),
             reason,
-        }),
-        Err(e) => Err(e),
+        },
+        e => e,
     }
 }
 
@@ -216,17 +217,10 @@ pub(crate) async fn watch(
     notify: impl Fn(&str) + Send + 'static,
 ) -> Result<Opened, OpenError> {
     let name = format!("{WATCH_PREFIX}{kept}.{service}");
-    match session.open(&name).await {
-        Ok(far) => Ok(Opened::Framed(Box::new(
-            framed(far, ending, notify, false).in_order(),
-        ))),
-        // By the name that was typed.
-        Err(OpenError::Refused { reason, .. }) => Err(OpenError::Refused {
-            service: service.to_owned(),
-            reason,
-        }),
-        Err(e) => Err(e),
-    }
+    let opened = session.open(&name).await;
+    let far = opened.map_err(|e| as_typed(e, service))?;
+    let far = framed(far, ending, notify, false);
+    Ok(Opened::Framed(Box::new(far.in_order())))
 }
 
 /// A program that runs for us, as `cepa exec` has it.

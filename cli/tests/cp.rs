@@ -57,6 +57,16 @@ fn pair_at(place: Place, at: &str) -> Pair {
 }
 
 impl Pair {
+    /// Starts the server anew, with the one service that can be written to.
+    fn serve_again(&mut self, at: &str) {
+        let (identity, up) = (
+            self.place.text("server.pem"),
+            format!("up=files:{}", self.place.text("srv")),
+        );
+        let words = ["--identity", &identity, "--allow", "any", "--service", &up];
+        self.server = self.place.serve(&[&[at][..], &words].concat());
+    }
+
     /// A path of the server.
     fn at(&self, path: &str) -> String {
         format!("{}/{path}", self.base)
@@ -574,20 +584,7 @@ fn a_folder_goes_on_under_its_new_name_at_a_server_that_was_restarted() {
         assert!(start.elapsed() < PATIENCE, "it runs on");
         thread::sleep(Duration::from_millis(5));
     }
-    let (identity, up) = (
-        pair.place.text("server.pem"),
-        format!("up=files:{}", pair.place.text("srv")),
-    );
-    let words = [
-        &at,
-        "--identity",
-        &identity,
-        "--allow",
-        "any",
-        "--service",
-        &up,
-    ];
-    pair.server = pair.place.serve(&words);
+    pair.serve_again(&at);
     let output = finish(child);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     pair.has("srv/new/big", &data);
@@ -770,20 +767,7 @@ fn over_a_noisy_serial_line_a_copy_goes_on_after_either_end_was_killed() {
     wait_for_size(&part, 50_000);
     pair.server.signal("KILL");
     kill(child);
-    let (identity, up) = (
-        pair.place.text("server.pem"),
-        format!("up=files:{}", pair.place.text("srv")),
-    );
-    let words = [
-        &b,
-        "--identity",
-        &identity,
-        "--allow",
-        "any",
-        "--service",
-        &up,
-    ];
-    pair.server = pair.place.serve(&words);
+    pair.serve_again(&b);
     let output = pair.cp(&["--log-format", "json", "fw", "@board:up/"]);
     let (bytes, transferred) = summary(&output);
     assert_eq!(bytes, 120_000);

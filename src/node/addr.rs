@@ -15,7 +15,7 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-use cepa_transports::endpoint::hidden;
+use cepa_transports::endpoint::{SCHEMES, hidden};
 use cepa_transports::text::{percent_decode, quoted};
 use cepa_transports::{Endpoint, Target};
 
@@ -34,11 +34,8 @@ pub const MAX_LEN: usize = 4096;
 /// Most relays on the way to one peer.
 pub const MAX_RELAYS: usize = 3;
 
-/// What a hint begins with.
+/// What a hint may begin with, in front of its scheme.
 const LAYERS: [&str; 3] = ["mux", "tls", "link"];
-const SCHEMES: [&str; 11] = [
-    "relay", "tcp", "unix", "stdio", "fd", "exec", "serial", "pty", "memory", "ws", "wss",
-];
 
 /// The address of a peer, or of one service of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -421,7 +418,7 @@ fn begins(text: &str) -> bool {
         let name = word.get(..end.unwrap_or(word.len()));
         name.is_some_and(|name| LAYERS.contains(&name))
     };
-    SCHEMES.contains(&scheme) && words.all(is_layer)
+    (scheme == "relay" || SCHEMES.contains(&scheme)) && words.all(is_layer)
 }
 
 fn decode(text: &str) -> Result<String, PeerAddrError> {

@@ -104,13 +104,8 @@ async fn end(session: &Session, service: &str, name: &str) -> Result<(), Failure
 
 /// Opens what has this name; a refusal names what was typed.
 async fn open(session: &Session, name: &str, typed: &str) -> Result<Onion<Substream>, Failure> {
-    session.open(name).await.map_err(|e| match e {
-        OpenError::Refused { reason, .. } => without_attach(OpenError::Refused {
-            service: typed.to_owned(),
-            reason,
-        }),
-        e => e.into(),
-    })
+    let opened = session.open(name).await;
+    opened.map_err(|e| without_attach(service_end::as_typed(e, typed)))
 }
 
 /// All that is said, and how it ended.

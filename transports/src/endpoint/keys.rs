@@ -2,8 +2,8 @@
 
 use strsim::osa_distance;
 
-/// Every scheme, in the order in which messages list them.
-pub(super) const SCHEMES: &[&str] = &[
+/// The word in front of the first `:` of an address without layers, for each transport there is, in the order in which messages list them.
+pub const SCHEMES: &[&str] = &[
     "tcp", "ws", "wss", "unix", "stdio", "fd", "exec", "serial", "pty", "memory",
 ];
 

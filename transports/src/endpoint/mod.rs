@@ -60,6 +60,7 @@ mod types;
 mod ws;
 
 pub use connection::{Proxy, ProxyKind, ProxyLogin, TcpSettings, WsSettings, WsTls};
+pub use keys::SCHEMES;
 pub use parse::ParseError;
 pub use print::Revealed;
 pub use secret::{Secret, hidden};
