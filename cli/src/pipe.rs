@@ -23,7 +23,7 @@ use crate::held::{Held, Passes};
 use crate::id;
 use crate::service_end::ended;
 use crate::signal::Signals;
-use crate::splice::{Join, Step};
+use crate::splice::{Join, Step, leave_before_cut};
 use crate::splice_end::{Closing, Ended, Reader, lost, verdict};
 use crate::stack::few_layers;
 use crate::{trace, trust};
@@ -82,8 +82,14 @@ pub(crate) async fn carry(args: &args::Pipe, mut near: End, mut far: End) -> Res
     let patience = args.patience.map(Duration::from_secs_f64);
     let over = match join(&mut near, &mut far, patience).await {
         Ok(over) => over,
-        // The other end is cut: what it got is not all, whatever it looks like.
-        Err(status) => return ended(status),
+        // The other end is cut: what it got is not all, whatever it looks like. All that the command said comes to it first.
+        Err(status) => {
+            tokio::join!(
+                leave_before_cut(&mut near.onion),
+                leave_before_cut(&mut far.onion)
+            );
+            return ended(status);
+        }
     };
     let closing = verdict(&over);
     for (end, closing) in [(&mut near, closing.near), (&mut far, closing.far)] {

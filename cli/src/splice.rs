@@ -28,7 +28,7 @@ use cepa::mux::{ReceivePool, StreamError, Substream};
 use cepa::onion::Onion;
 use cepa::transports::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
 use crate::chunk::Chunk;
 use crate::direction::{Direction, State};
@@ -47,7 +47,7 @@ const CLOSING: Duration = Duration::from_millis(100);
 /// Lets a service come to its end that has had all of its client's bytes and their end, whatever it says. False: it takes longer.
 pub(crate) async fn linger(far: &mut (impl AsyncRead + Unpin)) -> bool {
     let mut nothing = tokio::io::sink();
-    let ended = tokio::time::timeout(LINGER, tokio::io::copy(far, &mut nothing)).await;
+    let ended = timeout(LINGER, tokio::io::copy(far, &mut nothing)).await;
     ended.is_ok()
 }
 
@@ -57,17 +57,30 @@ const STALLED: Duration = Duration::from_secs(30);
 /// A stream that can tell that its other end is gone, though it is neither read nor written; see [`Stream::poll_left`].
 pub(crate) trait Leaves {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error>;
+
+    /// See [`Stream::poll_drained`].
+    fn poll_drained(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
 impl Leaves for Stream {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         Self::poll_left(self, cx, reading)
     }
+
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Self::poll_drained(self, cx)
+    }
 }
 
 impl Leaves for Onion<Stream> {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         self.wire_mut().poll_left(cx, reading)
+    }
+
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.wire_mut().poll_drained(cx)
     }
 }
 
@@ -78,6 +91,19 @@ impl Leaves for Onion<Substream> {
         }
         self.wire_mut().poll_lost(cx)
     }
+}
+
+/// Ready once nothing that was written is taken back by a reset, and where it cannot leave.
+fn poll_gone(cx: &mut Context<'_>, stream: &mut (impl AsyncWrite + Leaves + Unpin)) -> Poll<()> {
+    match ready!(Pin::new(&mut *stream).poll_flush(cx)) {
+        Ok(()) => stream.poll_drained(cx),
+        Err(_) => Poll::Ready(()),
+    }
+}
+
+/// Waits until it may be cut without taking back what was written, and not for ever.
+pub(crate) async fn leave_before_cut(stream: &mut (impl AsyncWrite + Leaves + Unpin)) {
+    let _ = timeout(LEAVING, poll_fn(|cx| poll_gone(cx, stream))).await;
 }
 
 /// What [`Join::step`] came to.
@@ -395,9 +421,9 @@ where
             return Poll::Pending;
         };
         let left = match ended {
-            Ended::Near(_) if !self.outward.is_done() => Pin::new(&mut *self.far).poll_flush(cx),
-            Ended::Far(_) if !self.inward.is_done() => Pin::new(&mut *self.near).poll_flush(cx),
-            _ => Poll::Ready(Ok(())),
+            Ended::Near(_) if !self.outward.is_done() => poll_gone(cx, self.far),
+            Ended::Far(_) if !self.inward.is_done() => poll_gone(cx, self.near),
+            _ => Poll::Ready(()),
         };
         if left.is_pending() {
             ready!(until.as_mut().poll(cx));

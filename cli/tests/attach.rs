@@ -243,6 +243,29 @@ fn a_command_that_ends_alone_is_reported_with_its_last_words_once() {
     leave(desk);
 }
 
+/// The end of its substream and that of its session come to the server at once.
+#[test]
+fn whoever_has_read_the_end_and_is_gone_at_once_is_told_it_once() {
+    let place = Place::new();
+    let server = serve(&place, &[]);
+    let proxy = Proxy::to(&server.address());
+    for _ in 0..3 {
+        let mut desk = attach_at(&place, &proxy.address(), "work", &["--trust", "any"]);
+        desk.until("a new console, kept for 10 min after you leave");
+        desk.until("ready=");
+        desk.type_in(&later(&place, "echo near''ly").replace('\r', "; exit 3\r"));
+        desk.until("touch ");
+        proxy.hold(true);
+        std::fs::write(place.path("go"), "").unwrap();
+        desk.until("nearly");
+        let (code, seen) = desk.leave();
+        assert_eq!(code, Some(3), "{seen}");
+        proxy.hold(false);
+        is_over(&place, &server, "work");
+        std::fs::remove_file(place.path("go")).unwrap();
+    }
+}
+
 #[test]
 fn another_key_finds_nothing_under_the_same_name() {
     let place = Place::new();

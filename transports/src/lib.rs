@@ -60,6 +60,7 @@ pub mod testkit;
 pub mod text;
 pub mod throttle;
 mod unix;
+mod unsent;
 #[cfg(feature = "serial")]
 mod uucp;
 #[cfg(feature = "proxy")]

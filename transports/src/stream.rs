@@ -157,6 +157,13 @@ impl Stream {
         self.io.poll_left(cx, reading)
     }
 
+    /// Ready once all that was written and flushed has been sent by the system, or cannot be any more: for who is about to drop a
+    /// stream that is [cut](Self::cut_when_dropped), which would take it back. A reader may take as long as it likes, so bound
+    /// the wait; nothing is to be written any more. Only TCP has something to wait for.
+    pub fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.io.poll_drained(cx)
+    }
+
     /// The number of the user whose process is at the other end, as the system knew it when the connection was made: of a Unix
     /// socket. `None` where the system does not tell.
     pub fn peer_user(&self) -> Option<u32> {
@@ -186,6 +193,11 @@ pub(crate) trait Wire: ByteStream {
     fn poll_left(&mut self, _: &mut Context<'_>, _reading: bool) -> Poll<io::Error> {
         Poll::Pending
     }
+
+    /// See [`Stream::poll_drained`].
+    fn poll_drained(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
 #[cfg(feature = "ws")]
@@ -201,6 +213,10 @@ impl Wire for Box<dyn Wire> {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         (**self).poll_left(cx, reading)
     }
+
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        (**self).poll_drained(cx)
+    }
 }
 
 impl Wire for Framed<Box<dyn Wire>> {
@@ -214,6 +230,10 @@ impl Wire for Framed<Box<dyn Wire>> {
 
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         self.inner_mut().poll_left(cx, reading)
+    }
+
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.inner_mut().poll_drained(cx)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::error::{
 use crate::proxy;
 use crate::remote::Remote;
 use crate::stream::Stream;
+use crate::unsent::Unsent;
 use crate::via;
 use crate::watched::{self, Watched};
 
@@ -275,6 +276,7 @@ fn connection(stream: TcpStream, settings: &TcpSettings) -> Watched<TcpStream, A
     let asking = Asking {
         keepalive: settings.keepalive,
         early: false,
+        unsent: Unsent::default(),
     };
     asking.after(&stream, u16::MAX);
     Watched::new(stream, asking)
@@ -285,6 +287,7 @@ struct Asking {
     keepalive: Option<u16>,
     /// It was not read for a moment, and is asked after `HALF_CLOSED` seconds since.
     early: bool,
+    unsent: Unsent,
 }
 
 impl Asking {
@@ -312,6 +315,10 @@ impl watched::Kind<TcpStream> for Asking {
         if !std::mem::replace(&mut self.early, true) {
             self.after(stream, HALF_CLOSED);
         }
+    }
+
+    fn poll_drained(&mut self, cx: &mut Context<'_>, stream: &TcpStream) -> Poll<()> {
+        self.unsent.poll(cx, stream)
     }
 }
 

@@ -22,6 +22,11 @@ pub(crate) trait Kind<S>: Send + Unpin + 'static {
 
     /// It is not read, so no read tells that the other end is gone.
     fn unread(&mut self, _: &S) {}
+
+    /// See [`Stream::poll_drained`](crate::Stream::poll_drained).
+    fn poll_drained(&mut self, _: &mut Context<'_>, _: &S) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
 pub(crate) struct Watched<S, K> {
@@ -60,6 +65,10 @@ where
         }
         self.kind.unread(&self.stream);
         self.hang_up.poll(cx, &self.stream)
+    }
+
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.kind.poll_drained(cx, &self.stream)
     }
 }
 

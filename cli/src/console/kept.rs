@@ -444,6 +444,14 @@ impl Kept {
         let Some(seat) = &mut self.seat else {
             return Ok(Poll::Pending);
         };
+        // Its session may end as soon as it knows how the command ended: then it has closed its substream before.
+        let told = match (&self.exit, seat.reported) {
+            (Some(end), true) => seat.poll_tell(cx, &served::ended(end.exit)),
+            _ => Poll::Pending,
+        };
+        if let Poll::Ready(told) = told {
+            return told.map(Poll::Ready);
+        }
         if seat.poll_lost(cx) {
             return Err(io::ErrorKind::NotConnected.into());
         }

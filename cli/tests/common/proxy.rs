@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -17,6 +17,8 @@ struct State {
     silences: u64,
     /// New ones are reset.
     is_down: bool,
+    /// What the client says waits.
+    is_held: bool,
 }
 
 pub(crate) struct Proxy {
@@ -62,6 +64,11 @@ impl Proxy {
         self.state.send_modify(|state| state.silences += 1);
     }
 
+    /// From now on what clients say waits, and comes all at once when that is over.
+    pub(crate) fn hold(&self, yes: bool) {
+        self.state.send_modify(|state| state.is_held = yes);
+    }
+
     /// Cuts all connections; new ones are reset until it is [`up`](Self::up).
     pub(crate) fn down(&self) {
         self.state.send_modify(|state| {
@@ -88,6 +95,31 @@ async fn until(state: &mut watch::Receiver<State>, is_so: impl Fn(&State) -> boo
     let _ = state.wait_for(is_so).await.is_ok();
 }
 
+/// Until both ways have ended, or one has failed.
+async fn carry(near: &mut TcpStream, far: &mut TcpStream, mut state: watch::Receiver<State>) {
+    let (mut from, mut to) = near.split();
+    let (mut back_from, mut back_to) = far.split();
+    let forth = async {
+        let mut bytes = vec![0; 1 << 16];
+        loop {
+            let mut n = from.read(&mut bytes).await?;
+            if n == 0 {
+                return back_to.shutdown().await;
+            }
+            until(&mut state, |now| !now.is_held).await;
+            while let Ok(more @ 1..) = from.try_read(&mut bytes[n..]) {
+                n += more;
+            }
+            back_to.write_all(&bytes[..n]).await?;
+        }
+    };
+    let back = async {
+        copy(&mut back_from, &mut to).await?;
+        to.shutdown().await
+    };
+    let _ = tokio::try_join!(forth, back);
+}
+
 async fn accept(
     listener: TcpListener,
     to: Arc<Mutex<SocketAddr>>,
@@ -109,7 +141,7 @@ async fn accept(
             };
             let mut silence = state.clone();
             tokio::select! {
-                _ = copy_bidirectional(&mut near, &mut far) => return,
+                () = carry(&mut near, &mut far, state.clone()) => return,
                 () = until(&mut state, |now| now.cuts != begun.cuts) => {}
                 () = until(&mut silence, |now| now.silences != begun.silences) => {
                     until(&mut state, |now| now.cuts != begun.cuts).await;

@@ -87,6 +87,13 @@ impl Wire for Opening {
             _ => Poll::Pending,
         }
     }
+
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.state {
+            State::Open(wire) => wire.poll_drained(cx),
+            _ => Poll::Ready(()),
+        }
+    }
 }
 
 impl AsyncRead for Opening {

@@ -224,6 +224,10 @@ impl<S: Below> Wire for Messages<S> {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         self.socket.get_mut().connection().poll_left(cx, reading)
     }
+
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.socket.get_mut().connection().poll_drained(cx)
+    }
 }
 
 impl<S: Below> AsyncRead for Messages<S> {
