@@ -25,7 +25,7 @@ fn rude() -> SocketAddr {
                 let to = stream.peer_addr().unwrap();
                 stream.peek(&mut [0; 2]).unwrap();
                 stream.read_exact(&mut [0]).unwrap();
-                stream.write_all(&[b'y'; ANSWER]).unwrap();
+                stream.write_all(&vec![b'y'; ANSWER]).unwrap();
                 let start = Instant::now();
                 while unsent(at, to) > 0 {
                     assert!(start.elapsed() < PATIENCE);
