@@ -86,8 +86,8 @@ pub(crate) struct Serve {
     /// `--register` relay that runs with --carry
     #[arg(long)]
     pub(crate) sealed: bool,
-    /// Maximum number of connections in one session; further ones wait. Default and maximum: a third of
-    /// `ulimit -n`
+    /// Maximum number of connections in one session; further ones wait. Default and maximum: about a
+    /// third of `ulimit -n`, at most 5,280
     #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections_a_session: Option<u32>,
