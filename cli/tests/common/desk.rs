@@ -106,7 +106,7 @@ impl Desk {
             }
             match self.screen.recv_timeout(PATIENCE) {
                 Ok(bytes) => self.seen.push_str(&text(&bytes)),
-                Err(e) => panic!("no {what:?} ({e}) in {:?}", self.seen),
+                Err(e) => panic!("no {what:?} ({e}) in {:?}\n{}", self.seen, processes()),
             }
         }
     }
@@ -125,7 +125,11 @@ impl Desk {
             }
             match self.screen.recv_timeout(PATIENCE) {
                 Ok(bytes) => self.seen.push_str(&text(&bytes)),
-                Err(e) => panic!("not all of {whats:?} ({e}) in {:?}", self.seen),
+                Err(e) => panic!(
+                    "not all of {whats:?} ({e}) in {:?}\n{}",
+                    self.seen,
+                    processes()
+                ),
             }
         }
     }
@@ -146,8 +150,9 @@ impl Desk {
                 break status;
             }
             if start.elapsed() > PATIENCE {
+                let before = processes();
                 self.child.kill().unwrap();
-                panic!("it did not end: {:?}", self.seen);
+                panic!("it did not end: {:?}\n{}", self.seen, before);
             }
             thread::sleep(Duration::from_millis(5));
         };
@@ -167,6 +172,27 @@ impl Desk {
         }
         (status.code(), self.seen)
     }
+}
+
+/// What runs below this test, and what it waits for: whose silence is it?
+fn processes() -> String {
+    let columns = "pid=,ppid=,pgid=,tpgid=,tty=,stat=,wchan:24=,args=";
+    let all = Command::new("ps").args(["-eo", columns]).output();
+    let all = all.map_or_else(|e| e.to_string(), |output| text(&output.stdout));
+    let mut below = vec![std::process::id().to_string()];
+    let mut lines = Vec::new();
+    // A child's number is seldom below its parent's; then it is missing here.
+    for line in all.lines() {
+        let mut words = line.split_whitespace();
+        let (pid, parent) = (words.next(), words.next());
+        if let (Some(pid), Some(parent)) = (pid, parent)
+            && below.iter().any(|it| it == parent)
+        {
+            below.push(pid.to_owned());
+            lines.push(line);
+        }
+    }
+    lines.join("\n")
 }
 
 pub(crate) fn resize(master: &impl std::os::fd::AsFd, (rows, columns): (u16, u16)) {
