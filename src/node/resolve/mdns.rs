@@ -1,8 +1,8 @@
 //! Peers that announce themselves on the local network: multicast DNS (RFC 6762) and service discovery (RFC 6763).
 //!
 //! ```text
-//! PEERID._cepa._tcp.local.   SRV  HOST.local. PORT
-//!                            TXT  v=1  id=PEERID
+//! PEERID-PORT._cepa._tcp.local.   SRV  HOST.local. PORT
+//!                                 TXT  v=1  id=PEERID
 //! ```
 //!
 //! One browser runs for as long as there is an [`Mdns`], as RFC 6762 wants it (section 5.2): it asks at the beginning,
@@ -15,6 +15,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,15 +100,29 @@ impl Mdns {
     /// # Errors
     /// [`ResolveError::Mdns`] when nothing more can be announced.
     pub fn announce(&self, peer: PeerId, port: u16) -> Result<Announcement, ResolveError> {
+        self.announce_at(peer, port, &[])
+    }
+
+    /// The same where it listens at these addresses of this machine only; none stand for all of them. One announcement
+    /// names all addresses with one port: a second one for the same peer and port takes the place of the first.
+    ///
+    /// # Errors
+    /// [`ResolveError::Mdns`] when nothing more can be announced.
+    pub fn announce_at(
+        &self,
+        peer: PeerId,
+        port: u16,
+        addresses: &[IpAddr],
+    ) -> Result<Announcement, ResolveError> {
         let id = peer.to_string();
         let properties = [("v", "1"), ("id", id.as_str())];
-        let host = format!("cepa-{}.local.", peer.short());
-        let here = if self.inner.config.loopback_only {
-            "127.0.0.1"
-        } else {
-            ""
-        };
-        let made = ServiceInfo::new(TYPE, &id, &host, here, port, &properties[..]);
+        let name = format!("{id}-{port}");
+        let host = format!("cepa-{}-{port}.local.", peer.short());
+        let mut here = addresses.to_vec();
+        if here.is_empty() && self.inner.config.loopback_only {
+            here.push(Ipv4Addr::LOCALHOST.into());
+        }
+        let made = ServiceInfo::new(TYPE, &name, &host, &here[..], port, &properties[..]);
         let mut service = made.map_err(ResolveError::Mdns)?;
         if here.is_empty() {
             service = service.enable_addr_auto();
@@ -121,6 +136,18 @@ impl Mdns {
             mdns: Arc::clone(&self.inner),
             name,
         })
+    }
+
+    /// Who has been heard until now, by id, and where they say that they are. Nobody has proved anything.
+    pub fn heard(&self) -> Vec<(PeerId, Vec<Hint>)> {
+        let heard = self.inner.heard.borrow();
+        let mut peers: Vec<PeerId> = heard.all.values().map(|(peer, _)| *peer).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        peers
+            .into_iter()
+            .map(|peer| (peer, heard.of(peer)))
+            .collect()
     }
 }
 
@@ -295,6 +322,17 @@ mod tests {
         assert_eq!(texts(&found), ["tcp:127.0.0.1:7001"]);
         let found = asks.resolve(peer).await.unwrap();
         assert_eq!(texts(&found), ["tcp:127.0.0.1:7000"]);
+        let mut all: Vec<_> = asks
+            .heard()
+            .into_iter()
+            .map(|(peer, hints)| (peer, texts(&hints)))
+            .collect();
+        all.sort();
+        let expected = [
+            (peer, vec!["tcp:127.0.0.1:7000".to_owned()]),
+            (other, vec!["tcp:127.0.0.1:7001".to_owned()]),
+        ];
+        assert_eq!(all, expected);
         drop(announced);
         let mut heard = asks.inner.heard.clone();
         let gone = heard.wait_for(|heard| heard.of(peer).is_empty());
