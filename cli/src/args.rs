@@ -58,9 +58,10 @@ pub(crate) use self::{
     introduce::Introduce, invite::Invite, invite::MINUTES as INVITE_MINUTES, join::Join,
     mesh::Mesh, mesh::MeshStatus, node::NodeRun, options::ByProxy, options::CodeRelay,
     options::Color, options::Dialling, options::IdentityFile, options::LogFormat, options::Logging,
-    options::Looking, options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, ping::Ping,
-    pipe::Pipe, ports::Ports, probe::Probe, relay::Relay, reload::Reload, send::Send, serve::Serve,
-    services::Services, share::Share, status::Status,
+    options::Looking, options::Multicast, options::Trust, peer::Peer, peer::PeerAdd,
+    peer::PeerFind, peer::PeerVerify, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe,
+    relay::Relay, reload::Reload, send::Send, serve::Serve, services::Services, share::Share,
+    status::Status,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{

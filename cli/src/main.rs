@@ -56,6 +56,11 @@ mod names;
 mod node;
 mod numbers;
 mod offered;
+#[cfg(feature = "mdns")]
+mod on_network;
+#[cfg(not(feature = "mdns"))]
+#[path = "on_network_off.rs"]
+mod on_network;
 mod passphrase;
 mod pausable;
 mod peer;
@@ -209,6 +214,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Id(args) => id::run(args),
             Command::Invite(args) => invite::invite(args).await,
             Command::Join(args) => invite::join(args).await,
+            Command::Peer(args::Peer::Find(args)) => on_network::find(args).await,
             Command::Peer(args) => peer::run(args),
             Command::Config(args) => config::run(&args),
             Command::Ports(args) => ports::run(&args),

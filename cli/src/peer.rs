@@ -38,6 +38,8 @@ pub(crate) fn run(args: Peer) -> Result<(), Failure> {
         }
         Peer::Verify(args) => verify(&file, &args),
         Peer::Follow(args) => follow(&file, &args.file),
+        // Takes a runtime, and is done before this.
+        Peer::Find(_) => Ok(()),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::keep::Keep;
 use crate::manager;
+use crate::on_network::OnNetwork;
 use crate::reach::{self, Bound, Mesh};
 use crate::remote_served;
 use crate::say::{Line, on_screen};
@@ -85,6 +86,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         gate.apply(&mut config.gate);
     }
     let heard = Heard::on(&mut config.stack.link, None);
+    let network = OnNetwork::start_if(args.mdns, identity.peer_id())?;
     let mesh = Mesh::with_state(config, args.state.as_deref())?;
     let node = &mesh.node;
     let services = Services::on(node, inner, mesh.forwarder.clone(), consoles)?;
@@ -140,6 +142,9 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         // Whoever has started it for one session sees by that session that it is there.
         if let (Bound::Listening(listener), false) = (bound, report.alone) {
             say_listening(listener, id);
+        }
+        if let (Bound::Listening(listener), Some(network)) = (bound, &network) {
+            network.announce(listener.endpoint());
         }
     }
     for other in &more {
@@ -199,6 +204,9 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         () = signals.asked_to_end() => Ok(()),
     };
     watched.close().await;
+    if let Some(network) = network {
+        network.leave().await;
+    }
     reach::leave(node, &mut signals, report.alone).await;
     services.end().await;
     result

@@ -26,6 +26,7 @@ node ends (not under nohup or setsid). docs/MESH.md describes every key.
   keep_consoles = \"1d\"                     # like --keep-consoles
   register = [\"cepa://RELAYID@tcp:HOST:7711\"]
   allow_status = [\"@NAME\"]                 # like --allow-status
+  mdns = \"network\"                        # like `cepa serve --mdns`
   [services.up]
   to = \"exec:sha256sum\"                     # like `cepa serve --service`
   allow = [\"PEERID\", \"@NAME\"]               # default: nobody

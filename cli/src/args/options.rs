@@ -1,6 +1,7 @@
 //! Options that several commands have: who we are, and whom we take the other end for.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use cepa::node::PeerAddr;
@@ -163,6 +164,31 @@ struct Places(Vec<Endpoint>);
 
 fn metrics_listener(word: &str) -> Result<Places, String> {
     crate::values::metrics_listener(word).map(Places)
+}
+
+/// Where peers are announced and heard by multicast DNS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Multicast {
+    Network,
+    /// This machine only, perhaps at a port of one's own.
+    Loopback(Option<u16>),
+}
+
+impl FromStr for Multicast {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "expected network, loopback or loopback:PORT";
+        match word.split_once(':') {
+            None if word == "network" => Ok(Self::Network),
+            None if word == "loopback" => Ok(Self::Loopback(None)),
+            Some(("loopback", port)) => match port.parse() {
+                Ok(port @ 1..) => Ok(Self::Loopback(Some(port))),
+                _ => Err(EXPECTED),
+            },
+            _ => Err(EXPECTED),
+        }
+    }
 }
 
 /// Whether an address of a peer may lead through something else than the network.

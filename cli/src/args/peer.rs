@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use cepa::node::Hint;
 use clap::{Args, Subcommand};
 
+use super::options::Multicast;
+use crate::values::seconds;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Peer {
     /// List the peers in the file `known_peers` of the configuration folder
@@ -17,6 +20,8 @@ pub(crate) enum Peer {
     Rename(PeerRename),
     /// Compare a peer's id with the one its owner sees (`cepa id show`), and mark it as verified
     Verify(PeerVerify),
+    /// List who announces itself on the local network (`cepa serve --mdns`), known peers first
+    Find(PeerFind),
     /// Update known peers to their new keys, from the output of `cepa id show --statement`
     Follow(PeerFollow),
 }
@@ -74,6 +79,29 @@ pub(crate) struct PeerVerify {
     /// The id that its owner sees, or the words from `cepa id show --words`
     #[arg(value_name = "PEERID|WORDS", required = true)]
     pub(crate) seen: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each peer has its name, if it is known here, its id, and the addresses where it
+says that it listens. None of that is proved: whoever answers there must prove
+the id. To keep an address: cepa peer add NAME PEERID --at ADDR. Multicast does
+not leave the local network, and seldom a container.")]
+pub(crate) struct PeerFind {
+    /// How long to listen
+    #[arg(long = "for", value_name = "SECONDS", default_value = "3", value_parser = seconds)]
+    pub(crate) time: f64,
+    /// Where to listen: `loopback` is this machine only
+    #[arg(
+        long,
+        value_name = "network|loopback",
+        default_value = "network",
+        hide_default_value = true
+    )]
+    pub(crate) mdns: Multicast,
+    /// Print a JSON array: each peer with `name` (or null), `id` and `addresses`
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

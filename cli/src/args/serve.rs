@@ -6,7 +6,7 @@ use cepa::node::PeerAddr;
 use cepa::transports::Endpoint;
 use clap::Args;
 
-use super::options::{GateLimits, LocalHints, Parking, Watching};
+use super::options::{GateLimits, LocalHints, Multicast, Parking, Watching};
 use crate::keep::{self, Consoles};
 use crate::values::{AllowArg, Places, Service, listen_addr, placed_addr};
 
@@ -70,6 +70,10 @@ pub(crate) struct Serve {
     /// Who sees all sessions with `cepa status`; a peer that is allowed by name sees its own (repeatable)
     #[arg(long = "allow-status", value_name = "PEERID|@NAME|known")]
     pub(crate) allow_status: Vec<AllowArg>,
+    /// Announce the peer id and the tcp: listeners on the local network, for `cepa peer find`
+    #[arg(long, value_name = "network|loopback", num_args = 0..=1, require_equals = true,
+          default_missing_value = "network")]
+    pub(crate) mdns: Option<Multicast>,
     /// Print an invitation, for `cepa join` on another machine. Who joins is remembered under this name
     /// and may open the services from then on
     #[arg(long, value_name = "NAME")]

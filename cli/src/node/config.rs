@@ -15,7 +15,7 @@ use cepa::transports::Endpoint;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::args::{Service, Target};
+use crate::args::{Multicast, Service, Target};
 use crate::exit::{Code, Failure};
 use crate::gate::Gate;
 use crate::keep::{self, Keep};
@@ -35,6 +35,8 @@ pub(super) struct Config {
     pub(super) metrics: Option<Vec<Endpoint>>,
     /// Where it is kept which introductions are used up.
     pub(super) state: Option<PathBuf>,
+    /// Where it announces itself.
+    pub(super) mdns: Option<Multicast>,
     pub(super) listen: Vec<Endpoint>,
     pub(super) gate: Gate,
     pub(super) shares: SharesOfAPeer,
@@ -104,6 +106,7 @@ struct File {
     identity: Option<PathBuf>,
     control: Option<PathBuf>,
     metrics: Option<Spanned<String>>,
+    mdns: Option<Spanned<String>>,
     state: Option<PathBuf>,
     #[serde(default)]
     listen: Vec<Spanned<String>>,
@@ -251,6 +254,7 @@ impl Config {
             .metrics
             .map(|word| metrics_listener(word.get_ref()).map_err(|e| wrong(Some(word.span()), e)));
         let metrics = metrics.transpose()?;
+        let mdns = file.mdns.map(|word| parsed(&word, &wrong)).transpose()?;
         let mut register = Vec::new();
         for word in file.register {
             let relay = placed_addr(word.get_ref());
@@ -333,6 +337,7 @@ impl Config {
             control: file.control.map(place),
             metrics,
             state: file.state.map(place),
+            mdns,
             listen,
             gate,
             shares,

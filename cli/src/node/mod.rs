@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::args::{self, IdentityFile, Service, Target};
+use crate::args::{self, IdentityFile, Multicast, Service, Target};
 use crate::control::OfNode;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
@@ -31,6 +31,7 @@ use crate::gate::Gate;
 use crate::id::Unsaved;
 use crate::keep::Keep;
 use crate::manager;
+use crate::on_network::OnNetwork;
 use crate::reach::{self, Bound, Mesh};
 use crate::remote_served::{self, RemoteListeners};
 use crate::say::Line;
@@ -99,6 +100,9 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
         manager::ready();
     }
     std::mem::take(&mut daemon.watched).close().await;
+    if let Some(network) = &daemon.network {
+        network.leave().await;
+    }
     reach::leave(daemon.node(), &mut signals, false).await;
     daemon.services.end().await;
     Ok(())
@@ -117,6 +121,7 @@ struct Daemon {
     relay: Option<Relay>,
     watched: Watched,
     listeners: Listeners,
+    network: Option<Arc<OnNetwork>>,
     membranes: BTreeMap<String, Membrane>,
     /// The relays that it is to be registered at, since its start.
     relays: BTreeSet<PeerId>,
@@ -134,6 +139,7 @@ struct Begun {
     shares: config::SharesOfAPeer,
     keep: Keep,
     keep_consoles: Option<Duration>,
+    mdns: Option<Multicast>,
 }
 
 impl Begun {
@@ -148,6 +154,7 @@ impl Begun {
             shares: config.shares,
             keep: config.keep,
             keep_consoles: config.keep_consoles,
+            mdns: config.mdns,
         }
     }
 }
@@ -184,6 +191,7 @@ impl Daemon {
             reach::room_for_relay(&mut settings, &carries);
             carries
         });
+        let network = OnNetwork::start_if(config.mdns, identity.peer_id())?;
         let mesh = Mesh::with_state(settings, config.state.as_deref())?;
         let relay = carries.map(|carries| Relay::on(&mesh.node, carries));
         let relay = relay
@@ -212,6 +220,7 @@ impl Daemon {
             relay,
             watched: Watched::default(),
             listeners: Listeners::default(),
+            network,
             membranes: BTreeMap::new(),
         };
         let report = Report {
@@ -293,6 +302,7 @@ impl Daemon {
             ),
             ("durable and park", begun.keep != now.keep),
             ("keep_consoles", begun.keep_consoles != now.keep_consoles),
+            ("mdns", begun.mdns != now.mdns),
             (
                 "listen",
                 !listens.iter().all(|at| self.config.listen.contains(at)),
@@ -313,6 +323,7 @@ impl Daemon {
     async fn listen(&self, asked: &Endpoint) -> Result<(), Failure> {
         let alone = self.config.listen.len() + self.config.register.len() == 1;
         let (node, listeners) = (self.node().clone(), self.listeners.clone());
+        let network = self.network.clone();
         let id = node.id();
         let up = {
             let asked = asked.clone();
@@ -320,6 +331,9 @@ impl Daemon {
                 let at = listening.endpoint();
                 let line = Line::from(format_args!("listening on {at} as {id}"));
                 say(line.with("address", at).bare());
+                if let Some(network) = &network {
+                    network.announce(at);
+                }
                 listeners.add(asked, listening);
             }
         };

@@ -38,6 +38,9 @@ const MOST: usize = 1024;
 /// Addresses that are kept of one announcement.
 const ADDRESSES: usize = 8;
 
+/// How long the daemon may take to say that an announcement is taken back.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// How a local network is asked. Start from the [default](Default).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -214,6 +217,15 @@ impl Resolver for Mdns {
 pub struct Announcement {
     mdns: Arc<Inner>,
     name: String,
+}
+
+impl Announcement {
+    /// Takes it back, and waits until that was said: for who ends right after. Dropped instead, it is said a moment later.
+    pub async fn withdraw(self) {
+        if let Ok(said) = self.mdns.daemon.unregister(&self.name) {
+            let _ = timeout(GOODBYE, said.recv_async()).await;
+        }
+    }
 }
 
 impl Drop for Announcement {
