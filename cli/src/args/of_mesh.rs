@@ -1,0 +1,85 @@
+//! The options for what other peers do for a command: relays, short codes, invitations, introductions.
+
+use std::path::{Path, PathBuf};
+
+use cepa::node::PeerAddr;
+use clap::Args;
+
+use crate::exit::{Code, Failure};
+use crate::values::{AllowArg, placed_addr};
+
+/// Where somebody waits who gave us a short code.
+#[derive(Debug, Args)]
+pub(crate) struct CodeRelay {
+    /// For a short code: the relay where it was made, cepa://RELAYID@ADDR or @NAME. Default: the one in
+    /// `config.toml`
+    #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
+    pub(crate) relay: Option<PeerAddr>,
+}
+
+impl CodeRelay {
+    /// It means nothing for another address.
+    pub(crate) fn is_for_a_code(&self) -> Result<(), Failure> {
+        if self.relay.is_none() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::Usage,
+            "--relay says where a short code was made; for a peer behind a relay, give cepa://PEERID@relay:RELAYID@ADDR",
+        ))
+    }
+}
+
+/// How peers find a server, and who brings it others.
+#[derive(Debug, Args)]
+pub(crate) struct ServeMesh {
+    /// Register at this relay, cepa://RELAYID@ADDR, so that peers reach the services through it. May
+    /// replace ADDR (repeatable)
+    #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
+    register: Vec<PeerAddr>,
+    /// A name or address by which others reach what ADDR listens at, for --invite
+    #[arg(long, value_name = "HOST", requires = "invite")]
+    public: Option<String>,
+    /// Print an invitation, for `cepa join` on another machine. Who joins is remembered under this name
+    /// and may open the services from then on
+    #[arg(long, value_name = "NAME")]
+    invite: Option<String>,
+    /// Who else may introduce peers to the services. Unknown peers can then connect, but open only the
+    /// services that they are introduced to (repeatable)
+    #[arg(long = "introducer", value_name = "PEERID|@NAME|known|any")]
+    introducers: Vec<AllowArg>,
+    /// Remembers across restarts which introductions were used or revoked. Without it, a used one works
+    /// again if the clock was set back. The file is created if it does not exist
+    #[arg(long, value_name = "FILE", requires = "introducers")]
+    state: Option<PathBuf>,
+    /// Also accept requests from `cepa send`, from the peers that --allow names: directly, or through a
+    /// `--register` relay that runs with --carry
+    #[arg(long)]
+    sealed: bool,
+}
+
+impl ServeMesh {
+    pub(crate) fn register(&self) -> &[PeerAddr] {
+        &self.register
+    }
+
+    pub(crate) fn public(&self) -> Option<&str> {
+        self.public.as_deref()
+    }
+
+    pub(crate) fn invite(&self) -> Option<&str> {
+        self.invite.as_deref()
+    }
+
+    pub(crate) fn introducers(&self) -> &[AllowArg] {
+        &self.introducers
+    }
+
+    pub(crate) fn state(&self) -> Option<&Path> {
+        self.state.as_deref()
+    }
+
+    pub(crate) fn sealed(&self) -> bool {
+        self.sealed
+    }
+}
