@@ -88,6 +88,8 @@
 //! |---|---|---|
 //! | `aws-lc-rs` | yes | this backend of rustls, with post-quantum key exchange |
 //! | `ring` | | this backend of rustls. One of the two is needed; with both, `aws-lc-rs` is used |
+//! | `passphrase` | yes | private keys under a passphrase: `Identity::load_encrypted` and its like |
+//! | `tls12` | yes | `tls::Version::Tls12`: TLS 1.2, for layers that ask for it |
 //! | `serial` | yes | serial ports (`serial:`) |
 //! | `mesh` | | `protocols::relay`, `introduction`, `ticket` and `membrane` |
 //! | `sealed` | | `protocols::sealed`: messages that a third peer carries and can't read |

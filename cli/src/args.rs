@@ -6,40 +6,66 @@
 
 #[cfg(feature = "completions")]
 mod completions;
+#[cfg(feature = "config")]
 mod config;
 mod connect;
 mod console;
+#[cfg(feature = "files")]
 mod cp;
+#[cfg(feature = "tools")]
 mod demo;
 #[cfg(test)]
 mod documented;
 mod exec;
+#[cfg(feature = "tools")]
 mod explain;
+#[cfg(feature = "forward")]
 mod forward;
 mod guess;
 mod id;
+#[cfg(feature = "mesh")]
 mod introduce;
+#[cfg(feature = "mesh")]
 mod invite;
+#[cfg(feature = "mesh")]
 mod join;
 #[cfg(feature = "man")]
 mod man;
+#[cfg(feature = "mesh")]
 mod mesh;
 mod named;
+#[cfg(feature = "mesh")]
 mod node;
+#[cfg_attr(not(feature = "forward"), path = "left_out/args_of_forward.rs")]
+mod of_forward;
+#[cfg_attr(not(feature = "mesh"), path = "left_out/args_of_mesh.rs")]
+mod of_mesh;
 mod options;
 mod overview;
 mod peer;
+#[cfg(feature = "tools")]
 mod ping;
+#[cfg(feature = "tools")]
 mod pipe;
+#[cfg(feature = "tools")]
 mod ports;
+#[cfg(feature = "tools")]
 mod probe;
+#[cfg(feature = "mesh")]
 mod relay;
+#[cfg(feature = "mesh")]
 mod reload;
+#[cfg(feature = "mesh")]
 mod send;
 mod serve;
+#[cfg(feature = "tools")]
 mod services;
+#[cfg(feature = "mesh")]
 mod share;
+#[cfg(feature = "mesh")]
 mod status;
+#[cfg_attr(not(feature = "mesh"), path = "left_out/args_watching.rs")]
+mod watching;
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -50,23 +76,34 @@ use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
 #[cfg(feature = "completions")]
 pub(crate) use self::completions::{Completions, Shell};
+#[cfg(feature = "config")]
+pub(crate) use self::config::Config;
+#[cfg(feature = "files")]
+pub(crate) use self::cp::Cp;
+#[cfg(feature = "forward")]
+pub(crate) use self::forward::Forward;
 #[cfg(feature = "man")]
 pub(crate) use self::man::Man;
+#[cfg(feature = "mdns")]
+pub(crate) use self::peer::PeerFind;
 pub(crate) use self::{
-    config::Config, connect::Connect, console::Console, cp::Cp, demo::Demo, demo::Transport,
-    exec::Exec, explain::Explain, forward::Forward, id::Id, id::IdAddr, id::IdRotate,
-    introduce::Introduce, invite::Invite, invite::MINUTES as INVITE_MINUTES, join::Join,
-    mesh::Mesh, mesh::MeshStatus, node::NodeRun, options::ByProxy, options::CodeRelay,
-    options::Color, options::Dialling, options::IdentityFile, options::LogFormat, options::Logging,
-    options::Looking, options::Multicast, options::Trust, peer::Peer, peer::PeerAdd,
-    peer::PeerFind, peer::PeerVerify, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe,
-    relay::Relay, reload::Reload, send::Send, serve::Serve, services::Services, share::Share,
-    status::Status,
+    connect::Connect, console::Console, exec::Exec, id::Id, id::IdAddr, id::IdRotate,
+    of_mesh::CodeRelay, of_mesh::Multicast, options::ByProxy, options::Color, options::Dialling,
+    options::IdentityFile, options::LogFormat, options::Logging, options::Looking, options::Trust,
+    peer::Peer, peer::PeerAdd, peer::PeerVerify, serve::Serve, watching::Watching,
+};
+#[cfg(feature = "tools")]
+pub(crate) use self::{
+    demo::Demo, demo::Transport, explain::Explain, ping::Ping, pipe::Pipe, ports::Ports,
+    probe::Probe, services::Services,
+};
+#[cfg(feature = "mesh")]
+pub(crate) use self::{
+    introduce::Introduce, invite::Invite, join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun,
+    relay::Relay, reload::Reload, send::Send, share::Share, status::Status,
 };
 use crate::exit::{self, Code, Failure};
-pub(crate) use crate::values::{
-    AllowArg, DialTarget, Dynamic, Expected, Explained, Reference, Service, Target,
-};
+pub(crate) use crate::values::{AllowArg, DialTarget, Expected, Service, Target};
 
 /// Secure channels over anything that carries bytes: TCP, Unix sockets, stdio, subprocesses and
 /// serial lines
@@ -90,22 +127,30 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Try every transport in turn with real peers, and print a table
+    #[cfg(feature = "tools")]
     Demo(Demo),
     /// Offer services to peers that connect
     Serve(Serve),
     /// Share services with one friend by a ticket: a line to paste
+    #[cfg(feature = "mesh")]
     Share(Share),
     /// Relay traffic between peers that cannot connect to each other
+    #[cfg(feature = "mesh")]
     Relay(Relay),
     /// Run a node from a configuration file; SIGHUP reloads it
+    #[cfg(feature = "mesh")]
     Node(NodeRun),
     /// Introduce one peer to a service of another
+    #[cfg(feature = "mesh")]
     Introduce(Introduce),
     /// Show the sessions of a running serve, relay, node or forward
+    #[cfg(feature = "mesh")]
     Status(Status),
     /// Have a running node read its file again
+    #[cfg(feature = "mesh")]
     Reload(Reload),
     /// Inspect a running node
+    #[cfg(feature = "mesh")]
     #[command(subcommand)]
     Mesh(Mesh),
     /// Connect standard input and output to a peer's service
@@ -115,35 +160,47 @@ pub(crate) enum Command {
     /// Run a program of a peer, with arguments
     Exec(Exec),
     /// Listen locally, and forward each connection to a peer's service
+    #[cfg(feature = "forward")]
     Forward(Forward),
     /// Copy files and folders to and from a peer
+    #[cfg(feature = "files")]
     Cp(Cp),
     /// Send standard input as one sealed request, and print the answer
+    #[cfg(feature = "mesh")]
     Send(Send),
     /// Connect two streams to each other
+    #[cfg(feature = "tools")]
     Pipe(Pipe),
     /// Create, show or replace this machine's identity
     #[command(subcommand)]
     Id(Id),
     /// Create an invitation code, and wait for a peer to join with it
+    #[cfg(feature = "mesh")]
     Invite(Invite),
     /// Accept an invitation
+    #[cfg(feature = "mesh")]
     Join(Join),
     /// List and change the known peers
     #[command(subcommand)]
     Peer(Peer),
     /// Find and check the file with names and their options
+    #[cfg(feature = "config")]
     #[command(subcommand)]
     Config(Config),
     /// Measure the round trip to a peer
+    #[cfg(feature = "tools")]
     Ping(Ping),
     /// List what you may open at a peer
+    #[cfg(feature = "tools")]
     Services(Services),
     /// Test a line: rate, errors, round trip, and which bytes it drops
+    #[cfg(feature = "tools")]
     Probe(Probe),
     /// List the serial ports of this machine
+    #[cfg(feature = "tools")]
     Ports(Ports),
     /// Explain an address layer by layer, and check it
+    #[cfg(feature = "tools")]
     Explain(Explain),
     /// Print a script that completes cepa's commands in a shell
     #[cfg(feature = "completions")]
@@ -156,22 +213,24 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it says what happens at its node.
     pub(crate) fn says_events(&self) -> bool {
-        matches!(
-            self,
-            Self::Serve(_) | Self::Share(_) | Self::Node(_) | Self::Relay(_) | Self::Invite(_)
-        )
+        match self {
+            Self::Serve(_) => true,
+            #[cfg(feature = "mesh")]
+            Self::Share(_) | Self::Node(_) | Self::Relay(_) | Self::Invite(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether it dials peers, and so has a use for a proxy.
     pub(crate) fn dials(&self) -> bool {
         match self {
-            Self::Demo(_)
-            | Self::Mesh(_)
-            | Self::Id(_)
-            | Self::Peer(_)
-            | Self::Config(_)
-            | Self::Ports(_)
-            | Self::Explain(_) => false,
+            Self::Id(_) | Self::Peer(_) => false,
+            #[cfg(feature = "config")]
+            Self::Config(_) => false,
+            #[cfg(feature = "mesh")]
+            Self::Mesh(_) => false,
+            #[cfg(feature = "tools")]
+            Self::Demo(_) | Self::Ports(_) | Self::Explain(_) => false,
             #[cfg(feature = "completions")]
             Self::Completions(_) => false,
             #[cfg(feature = "man")]
@@ -186,7 +245,9 @@ impl Command {
             Self::Connect(args) => args.dialling.quiet,
             Self::Console(args) => args.dialling.quiet,
             Self::Exec(args) => args.dialling.quiet,
+            #[cfg(feature = "forward")]
             Self::Forward(args) => args.dialling.quiet,
+            #[cfg(feature = "files")]
             Self::Cp(args) => args.dialling.quiet,
             _ => false,
         }
@@ -195,10 +256,14 @@ impl Command {
     /// Whether somebody may look at its numbers.
     pub(crate) fn is_watched(&self) -> bool {
         match self {
-            Self::Serve(args) => args.watching.is_asked_for(),
-            Self::Relay(args) => args.watching.is_asked_for(),
+            #[cfg(feature = "mesh")]
+            Self::Serve(args) => args.watchers.watching.is_asked_for(),
+            #[cfg(feature = "mesh")]
+            Self::Relay(args) => args.watchers.watching.is_asked_for(),
+            #[cfg(all(feature = "forward", feature = "mesh"))]
             Self::Forward(args) => args.watching.is_asked_for(),
             // Its file may say so.
+            #[cfg(feature = "mesh")]
             Self::Node(_) => true,
             _ => false,
         }
@@ -209,8 +274,14 @@ impl Command {
     pub(crate) fn serves_for_long(&self) -> bool {
         let on_stdio = |at: &Endpoint| matches!(at.target(), transports::Target::Stdio);
         match self {
-            Self::Serve(args) => !args.register.is_empty() || !args.listen.iter().all(on_stdio),
-            Self::Share(_) | Self::Relay(_) | Self::Forward(_) => true,
+            Self::Serve(args) => {
+                !args.mesh.register().is_empty() || !args.listen.iter().all(on_stdio)
+            }
+            #[cfg(feature = "forward")]
+            Self::Forward(_) => true,
+            #[cfg(feature = "mesh")]
+            Self::Share(_) | Self::Relay(_) => true,
+            #[cfg(feature = "mesh")]
             Self::Node(args) => !args.check,
             _ => false,
         }
@@ -296,10 +367,15 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
             Command::Connect(args) => named::connect(args, matches),
             Command::Console(args) => named::console(args, matches),
             Command::Exec(args) => named::exec(args, matches),
+            #[cfg(feature = "forward")]
             Command::Forward(args) => named::forward(args, matches),
+            #[cfg(feature = "tools")]
             Command::Ping(args) => named::looking(&mut args.looking, matches),
+            #[cfg(feature = "tools")]
             Command::Services(args) => named::looking(&mut args.looking, matches),
+            #[cfg(feature = "mesh")]
             Command::Status(args) => named::looking(&mut args.looking, matches),
+            #[cfg(feature = "files")]
             Command::Cp(args) => named::cp(args),
             _ => Ok(()),
         };

@@ -3,10 +3,10 @@
 use crate::args::Config;
 use crate::columns::count;
 use crate::exit::{self, Code, Failure};
-use crate::{names, settings};
+use crate::{names, settings_file};
 
 pub(crate) fn run(args: &Config) -> Result<(), Failure> {
-    let path = settings::path()?;
+    let path = settings_file::path()?;
     let file = path.display();
     match args {
         Config::Path => exit::print(&format!("{file}\n")),
@@ -14,7 +14,7 @@ pub(crate) fn run(args: &Config) -> Result<(), Failure> {
             exit::print(&format!("{file}: not there, so no names are set\n"))
         }
         Config::Check => {
-            let settings = settings::read()?;
+            let settings = settings_file::read()?;
             for name in settings.targets.keys() {
                 let of_name = |why| Failure::new(Code::Usage, why);
                 names::check(name).map_err(of_name)?;

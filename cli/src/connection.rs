@@ -15,8 +15,6 @@ use cepa::link::{ChatterSink, StatsHandle};
 use cepa::mux::Substream;
 use cepa::node::Node;
 use cepa::onion::Onion;
-use cepa::protocols::introduction::Introduction;
-use cepa::protocols::ticket::Ticket;
 use cepa::session::{Session, SessionEnd};
 use cepa::transports::Endpoint;
 use futures::FutureExt as _;
@@ -31,11 +29,12 @@ use crate::first_contact::{Meeting, Person};
 use crate::folder;
 use crate::keep::{self, Keep};
 use crate::pausable::Pausable;
+use crate::references::{Introduction, Ticket};
 use crate::say::Line;
 use crate::signal::Signals;
 use crate::silent_line::{Heard, Who};
 use crate::stack::{self, carries_session};
-use crate::{reach, trace, trust};
+use crate::{by_mesh, dial, reach, trust};
 
 /// The subprocess that a session runs over: another one when it was connected again.
 type SharedChild = Arc<Mutex<Option<Watched>>>;
@@ -151,7 +150,7 @@ impl Connected {
             let why = "a ticket already names the peer; leave out --expect, --trust, --trust-new and --ca";
             return Err(Failure::new(Code::Usage, why));
         }
-        let (session, node, services) = reach::show_ticket(ticket, identity, keep).await?;
+        let (session, node, services) = by_mesh::show_ticket(ticket, identity, keep).await?;
         Ok(Self {
             session,
             child: SharedChild::default(),
@@ -175,7 +174,7 @@ impl Connected {
             let why = "an introduction already names the peer; leave out --expect, --trust, --trust-new and --ca";
             return Err(Failure::new(Code::Usage, why));
         }
-        let (stream, session, node) = reach::open_introduced(it, identity).await?;
+        let (stream, session, node) = by_mesh::open_introduced(it, identity).await?;
         let link = Self {
             session,
             child: SharedChild::default(),
@@ -254,7 +253,7 @@ impl Connected {
         config.resume = keep.at(address);
         let mut config = config.for_endpoint(address);
         let heard = Heard::on(&mut config.link, on_line.map(|it| (&it.chatter, &it.stats)));
-        let dialled = trace::dial(address).await;
+        let dialled = dial::dial(address).await;
         let mut stream = dialled?;
         if !again {
             stream.remarks().iter().for_each(say);
@@ -418,7 +417,7 @@ fn dial_again(session: &Session, address: &Endpoint, child: &SharedChild) {
         Box::pin(async move {
             // It may hold the device, or whatever else the next one needs.
             drop(lock(&child).take());
-            let mut stream = trace::dial(&at).await?;
+            let mut stream = dial::dial(&at).await?;
             let next = stream.take_child();
             *lock(&child) = next.map(|child| Watched::start(child, "peer".to_owned()));
             Ok(stream)

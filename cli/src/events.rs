@@ -6,12 +6,12 @@ use cepa::identity::{PeerId, Refusal};
 use cepa::mux::{GoAwayCode, LimitKind};
 use cepa::node::{Event, Events, Hint, ListenerEnd, Node, PeerAddr, Refused, TurnedAway};
 use cepa::protocols::pairing::PairingEvent;
-use cepa::protocols::relay::RelayEvent;
 use cepa::session::ConnectError;
 use cepa::session::reserved::{COMMAND_PREFIX, FILES_PREFIX, HANG_UP_PREFIX, SOCKS_PREFIX};
 use cepa::tls::TlsError;
 use cepa::transports::Endpoint;
 
+use crate::by_mesh::registered_at;
 use crate::console::wire;
 use crate::exit::{self, Code, Failure, say};
 use crate::log::{self, say_of, say_of_session, say_once_a_minute};
@@ -118,8 +118,8 @@ impl Report {
                     Some(peer) => say_of(peer, line_of(event)),
                     None => say(line_of(event)),
                 }
-                if let Some(RelayEvent::Registered { relay }) = event.protocol() {
-                    for address in self.reachable.iter().filter(|it| leads_through(it, relay)) {
+                if let Some(relay) = registered_at(event) {
+                    for address in self.reachable.iter().filter(|it| leads_through(it, &relay)) {
                         say(format_args!("reachable at {address}"));
                     }
                 }

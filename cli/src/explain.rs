@@ -6,19 +6,19 @@ use std::fmt::Write as _;
 
 use cepa::identity::{Invitation, KnownPeer, PeerId, UnixTime};
 use cepa::node::{Hint, PeerAddr};
-use cepa::protocols::introduction::Introduction;
-use cepa::protocols::ticket::Ticket;
 use cepa::transports::Endpoint;
 use serde_json::json;
 
-use crate::args::{self, Expected, Explained};
+use crate::args::{self, Expected};
 use crate::columns::beside;
 use crate::exit::{self, Failure};
 use crate::folder;
 use crate::keep::in_words;
 use crate::names::To;
+use crate::references::{Introduction, Ticket};
 use crate::settings::{Options, Trusting};
 use crate::stack::few_layers;
+use crate::values::Explained;
 
 pub(crate) fn run(args: &args::Explain) -> Result<(), Failure> {
     let (kind, all) = explained(&args.address)?;

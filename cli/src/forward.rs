@@ -35,9 +35,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::args::{self, DialTarget, Dynamic};
+use crate::args::{self, DialTarget};
 use crate::chosen;
 use crate::connection::Connected;
+use crate::control::{OfSessions, Sessions};
 use crate::destination::Destination;
 use crate::exit::{self, Code, Failure, say};
 use crate::id;
@@ -54,8 +55,9 @@ use crate::socks::{self, BadRequest, Reply};
 use crate::splice::{Join, linger};
 use crate::splice_end::{Closing, Ended, verdict};
 use crate::stack;
-use crate::standing::{Current, OfSessions, Sessions, bind, next, place_in};
+use crate::standing::{Current, bind, next, place_in};
 use crate::status_line::StatusLine;
+use crate::values::Dynamic;
 use crate::watched::Watched;
 
 /// Pause after a failed accept; what it lacks may come back.
@@ -145,16 +147,15 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
         return Err(failure.about(connection.session.peer().id()));
     }
     let (set, standing) = watch::channel(Some(Arc::clone(&connection)));
-    let watching = &args.watching;
-    let watched = Watched::open(watching.control.as_deref(), watching.metrics(), || {
+    let watched = Watched::open(&args.watching, || {
         let at = listeners.iter().map(|(it, _)| it.endpoint().to_string());
-        Arc::new(OfSessions {
-            command: "forward",
+        Arc::new(OfSessions::new(
+            "forward",
             since,
-            own: identity.peer_id(),
-            listening: at.collect(),
-            sessions: sessions.clone(),
-        })
+            identity.peer_id(),
+            at.collect(),
+            &sessions,
+        ))
     });
     let watched = match watched.await {
         Ok(watched) => watched,

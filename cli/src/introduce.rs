@@ -5,9 +5,11 @@ use std::time::Duration;
 use cepa::identity::{Identity, UnixTime};
 use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introductions, Terms};
 
-use crate::args::{self, Expected, Reference};
+use crate::args::{self, Expected};
+use crate::by_mesh;
 use crate::exit::{self, Code, Failure, say};
-use crate::reach::Mesh;
+use crate::mesh_node::Mesh;
+use crate::values::Reference;
 use crate::{explain, folder, id, names, reach, stack};
 
 pub(crate) async fn run(args: args::Introduce) -> Result<(), Failure> {
@@ -68,7 +70,7 @@ fn not_revoked(e: &IntroducedError, it: &Introduction, identity: &Identity) -> F
         ..
     }) = e
     else {
-        return reach::introduced(e, identity);
+        return by_mesh::introduced(e, identity);
     };
     let issuers: Vec<String> = it.issuers().iter().map(ToString::to_string).collect();
     let why = format!(

@@ -21,14 +21,16 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::args::{Invite, Join};
+use crate::by_mesh;
 use crate::columns::count;
 use crate::dial_failure;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::keep::Keep;
-use crate::reach::{self, GOODBYE, Mesh};
+use crate::mesh_node::Mesh;
+use crate::reach::{self, GOODBYE};
 use crate::say::on_screen;
-use crate::{folder, id, inviting, qr, settings, short_code, stack, trust};
+use crate::{folder, id, inviting, qr, settings_file, short_code, stack, trust};
 
 /// How long a session may have nothing open. Who has opened the pairing has as long for its proof, by the protocol itself.
 const IDLE: Duration = Duration::from_secs(30);
@@ -85,7 +87,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     let joining = pairing::invite(node, made.open, folder::now)
         .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
     Report::default().start(node);
-    mesh.register(&relays).await?;
+    by_mesh::register(&mesh, &relays).await?;
     let offer = match &meeting {
         Some(relays) => Some(short_code::offer(node, relays, made.lasts).await?),
         None => None,
@@ -142,7 +144,7 @@ fn relays(args: &Invite) -> Result<Vec<PeerAddr>, Failure> {
     if !args.relays.is_empty() || args.listen.is_some() {
         return Ok(args.relays.clone());
     }
-    let default = settings::read()?.relay;
+    let default = settings_file::read()?.relay;
     let default = default.ok_or_else(|| {
         Failure::new(
             Code::Usage,
@@ -160,7 +162,9 @@ fn meeting(args: &Invite, relays: &[PeerAddr]) -> Result<Option<Vec<PeerAddr>>, 
     if !relays.is_empty() {
         return Ok(Some(relays.to_vec()));
     }
-    let default = settings::read()?.relay.ok_or_else(short_code::no_relay)?;
+    let default = settings_file::read()?
+        .relay
+        .ok_or_else(short_code::no_relay)?;
     Ok(Some(vec![default]))
 }
 

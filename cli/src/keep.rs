@@ -18,6 +18,9 @@ use crate::say::{Line, say};
 /// The shortest and the longest time that can be given.
 const PARK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
 
+/// How long an invitation is open where nothing else is said.
+pub(crate) const INVITE_MINUTES: u32 = 10;
+
 /// Whether sessions are kept while they have no connection, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {

@@ -10,7 +10,8 @@ use cepa::transports::Endpoint;
 
 use crate::exit::{Code, Failure};
 use crate::folder;
-use crate::settings::{self, Address, Options, Settings, Target};
+use crate::settings::{Address, Options, Settings, Target};
+use crate::settings_file;
 use crate::words::{Expected, nearest};
 
 /// What is dialled.
@@ -50,7 +51,7 @@ fn split(word: &str) -> Result<(&str, &str), String> {
 
 /// What a name becomes where it is dialled.
 pub(crate) fn dialled(word: &str) -> Result<Named, String> {
-    let settings = settings::read().map_err(|e| e.message)?;
+    let settings = settings_file::read().map_err(|e| e.message)?;
     let (name, service) = split(word)?;
     let Some(target) = settings.targets.get(name) else {
         let known = known(name, &settings)?;
@@ -79,7 +80,7 @@ pub(crate) fn dialled(word: &str) -> Result<Named, String> {
         To::Peer(findable(address)?)
     };
     let service = service_of(service, target);
-    let file = settings::path().map_err(|e| e.message)?;
+    let file = settings_file::path().map_err(|e| e.message)?;
     Ok(Named {
         name: name.to_owned(),
         from: format!("{}:{}", file.display(), target.line),
@@ -91,7 +92,7 @@ pub(crate) fn dialled(word: &str) -> Result<Named, String> {
 
 /// The peer of a name, where the known peers may have to say where it is.
 pub(crate) fn peer(word: &str) -> Result<PeerAddr, String> {
-    let settings = settings::read().map_err(|e| e.message)?;
+    let settings = settings_file::read().map_err(|e| e.message)?;
     let (name, service) = split(word)?;
     match settings.targets.get(name) {
         Some(target) => of_target_peer(name, service_of(service, target), target, &settings),
@@ -115,7 +116,7 @@ pub(crate) fn placed(word: &str) -> Result<PeerAddr, String> {
 
 /// Whom a name stands for where a peer is expected or allowed: a key, or the known peer of a name, which may replace its key.
 pub(crate) fn whom(name: &str) -> Result<Expected, Failure> {
-    let settings = settings::read()?;
+    let settings = settings_file::read()?;
     let usage = |why| Failure::new(Code::Usage, why);
     if let Some(target) = settings.targets.get(name) {
         match (&target.options.expect, &target.address) {
@@ -136,7 +137,7 @@ pub(crate) fn whom(name: &str) -> Result<Expected, Failure> {
 pub(crate) fn check(name: &str) -> Result<(), String> {
     let named = dialled(name)?;
     if let Some(Expected::Named(other)) = &named.options.expect {
-        let settings = settings::read().map_err(|e| e.message)?;
+        let settings = settings_file::read().map_err(|e| e.message)?;
         known(other, &settings).map_err(|why| format!("{}: expect: {why}", named.from))?;
     }
     Ok(())
@@ -144,7 +145,7 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
 
 /// Whether a word without its `@` is a name.
 pub(crate) fn has(name: &str) -> bool {
-    let settings = settings::read().unwrap_or_default();
+    let settings = settings_file::read().unwrap_or_default();
     settings.targets.contains_key(name) || folder_has(name)
 }
 
@@ -167,7 +168,7 @@ pub(crate) fn findable(address: PeerAddr) -> Result<PeerAddr, String> {
     if !address.hints().is_empty() || known() {
         return Ok(address);
     }
-    let settings = settings::read().map_err(|e| e.message)?;
+    let settings = settings_file::read().map_err(|e| e.message)?;
     let Some(relay) = settings
         .relay
         .filter(|relay| relay.peer() != address.peer())
@@ -213,7 +214,7 @@ fn of_target_peer(
         Some(Expected::Named(other)) => known(other, settings)?.id,
         None if folder_has(name) => known(name, settings)?.id,
         None => {
-            let file = settings::path().map_err(|e| e.message)?;
+            let file = settings_file::path().map_err(|e| e.message)?;
             return Err(format!(
                 "{}:{}: no peer id is known for @{name}; give `expect = \"PEERID\"` here, or run: cepa peer add {name} PEERID",
                 file.display(),

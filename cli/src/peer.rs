@@ -39,6 +39,7 @@ pub(crate) fn run(args: Peer) -> Result<(), Failure> {
         Peer::Verify(args) => verify(&file, &args),
         Peer::Follow(args) => follow(&file, &args.file),
         // Takes a runtime, and is done before this.
+        #[cfg(feature = "mdns")]
         Peer::Find(_) => Ok(()),
     }
 }

@@ -26,7 +26,7 @@ use crate::signal::Signals;
 use crate::splice::{Join, Step, leave_before_cut};
 use crate::splice_end::{Closing, Ended, Reader, lost, verdict};
 use crate::stack::few_layers;
-use crate::{trace, trust};
+use crate::{dial, trust};
 
 pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     let identity = checked(&args)?;
@@ -244,7 +244,7 @@ async fn open(
     trust: &Trust,
     identity: Option<&Identity>,
 ) -> Result<End, Failure> {
-    let stream = trace::dial(address).await?;
+    let stream = dial::dial(address).await?;
     dressed(stream, address, trust, identity).await
 }
 

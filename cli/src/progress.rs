@@ -16,8 +16,7 @@ use crate::exit::{Code, Failure, say};
 use crate::files::report::Report;
 use crate::keep::in_words;
 use crate::say::{Line, has_status_line};
-use crate::status_line::columns;
-use crate::stderr;
+use crate::stderr::{self, columns};
 
 /// The line of this process, where it has one.
 static BAR: OnceLock<ProgressBar> = OnceLock::new();

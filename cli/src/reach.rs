@@ -1,48 +1,31 @@
 //! Nodes for commands: a peer that is reached by its id, a server that is registered at relays, and what a
 //! node tells on standard error.
 
-use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::identity::{Identity, PeerId, Pinned, TrustPolicy};
-use cepa::mux::Substream;
 use cepa::node::{
     AttemptError, DialError, Exceeded, Hint, KnownPlaces, ListenError, Listening, Node, NodeConfig,
     PeerAddr, Resource, RouteErrorKind, Scope,
 };
-use cepa::onion::Onion;
-use cepa::protocols::forward::Forwarder;
-use cepa::protocols::introduction::{
-    Flaw, IntroducedError, Introduction, Introductions, IntroductionsError,
-};
-use cepa::protocols::relay::{RegisterError, RelayConfig, Relays};
-use cepa::protocols::sealed::Sealed;
-use cepa::protocols::ticket::{self, Ticket, TicketError, TicketRefusal};
-use cepa::session::{Backoff, OpenError, Session};
+use cepa::session::{Backoff, Session};
 use cepa::tls::TlsError;
 use cepa::transports::{Endpoint, Target, TransportErrorKind};
-
-use futures::future::join_all;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
 
 use crate::columns::count;
 use crate::exit::{self, Code, Failure, say};
 use crate::keep::Keep;
 use crate::manager;
+use crate::mesh_node::Mesh;
 use crate::signal::Signals;
 use crate::{folder, stack};
 
 /// How long sessions may take to end in order once a command was asked to.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(3);
-
-/// How long a command waits at its start for the first attempt to register at a relay, to fail at once where trying again
-/// is of no use.
-const FIRST_ATTEMPT: Duration = Duration::from_secs(5);
 
 /// The configuration of a node with this identity, that lets in whom `trust` allows.
 pub(crate) fn config(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> NodeConfig {
@@ -154,71 +137,6 @@ pub(crate) async fn bind(node: &Node, at: &Endpoint, alone: bool) -> Result<Boun
     Ok(Bound::Absent(tokio::spawn(coming)))
 }
 
-/// A node with everything that peers do with each other.
-#[derive(Clone)]
-pub(crate) struct Mesh {
-    pub(crate) node: Node,
-    pub(crate) relays: Relays,
-    pub(crate) introductions: Introductions,
-    pub(crate) sealed: Sealed,
-    pub(crate) forwarder: Forwarder,
-}
-
-impl Mesh {
-    pub(crate) fn new(config: NodeConfig) -> Result<Self, Failure> {
-        Self::with_state(config, None)
-    }
-
-    /// The same, with a file that says across restarts which introductions of others are used up or revoked.
-    pub(crate) fn with_state(config: NodeConfig, state: Option<&Path>) -> Result<Self, Failure> {
-        let node = Node::new(config);
-        let introductions = match state {
-            Some(file) => Introductions::on_with_state(&node, file),
-            None => Introductions::on(&node),
-        };
-        Ok(Self {
-            relays: Relays::on(&node).map_err(|e| Failure::new(Code::Other, e.to_string()))?,
-            introductions: introductions.map_err(|e| {
-                let code = match e {
-                    IntroductionsError::StateFile(_) => Code::Local,
-                    _ => Code::Other,
-                };
-                Failure::of(code, &e)
-            })?,
-            sealed: Sealed::on(&node).map_err(|e| Failure::new(Code::Other, e.to_string()))?,
-            forwarder: Forwarder::new(&node),
-            node,
-        })
-    }
-
-    /// Registers at relays, now and whenever that is lost. A relay that is away, full, or does not allow us yet is asked again, and
-    /// that is said once; what no other attempt would mend is an error.
-    pub(crate) async fn register(&self, relays: &[PeerAddr]) -> Result<(), Failure> {
-        // One registration a relay, by all of its addresses.
-        let mut of_one: BTreeMap<PeerId, Vec<PeerAddr>> = BTreeMap::new();
-        for relay in relays {
-            of_one.entry(relay.peer()).or_default().push(relay.clone());
-        }
-        let mut attempts = JoinSet::new();
-        for addresses in of_one.into_values() {
-            let relays = self.relays.clone();
-            attempts.spawn(async move { register(&relays, &addresses).await });
-        }
-        while let Some(attempt) = attempts.join_next().await {
-            exit::joined(attempt)??;
-        }
-        Ok(())
-    }
-
-    /// The same, without an end but by failure.
-    pub(crate) async fn stay_registered(&self, relays: &[PeerAddr]) -> Failure {
-        match self.register(relays).await {
-            Ok(()) => std::future::pending().await,
-            Err(failure) => failure,
-        }
-    }
-}
-
 /// What is wrong with the addresses of relays whatever happens, before anything is begun.
 pub(crate) fn check_relays(
     own: PeerId,
@@ -242,106 +160,6 @@ pub(crate) fn check_relays(
     Ok(())
 }
 
-/// The first attempt at one relay. One that takes longer than we wait goes on, and is an event when it fails.
-async fn register(relays: &Relays, addresses: &[PeerAddr]) -> Result<(), Failure> {
-    let attempts = addresses.iter().map(|address| relays.register(address));
-    let first = timeout(FIRST_ATTEMPT, join_all(attempts)).await;
-    // All of them wait for the same one.
-    let first = first.ok().and_then(|mut all| all.pop());
-    let (Some(Err(error)), Some(relay)) = (first, addresses.first()) else {
-        return Ok(());
-    };
-    let failure = match &error {
-        RegisterError::Dial(error) => dial_failure(error),
-        error => Failure::of(Code::Other, error),
-    };
-    // Somebody else answers in the place of the relay: not for an operator to wait for.
-    if error.is_retryable() && failure.code != Code::Identity {
-        say(format_args!(
-            "not registered at relay {}: {}; trying again",
-            relay.peer(),
-            error.reason()
-        ));
-        return Ok(());
-    }
-    Err(failure)
-}
-
-/// Room for the sessions of a relay, a registered node and a dialler each one, and for its circuits in them.
-pub(crate) fn room_for_relay(config: &mut NodeConfig, relay: &RelayConfig) {
-    let sessions = relay.registrations.saturating_add(relay.circuits);
-    let of_sessions = &mut config.shares.sessions;
-    // A quarter is for peers that are allowed by name.
-    of_sessions.all = of_sessions.all.max(sessions.saturating_add(sessions / 3));
-    // What the strangers of one host may have at the relay, they can have sessions for.
-    let registrations = relay.registrations_a_host;
-    let registrations = registrations.unwrap_or_else(|| relay.registrations.div_ceil(4));
-    let circuits = relay.circuits_a_host;
-    let circuits = circuits.unwrap_or_else(|| relay.circuits.div_ceil(2));
-    of_sessions.host = of_sessions.host.max(registrations.saturating_add(circuits));
-    let mux = &mut config.stack.mux;
-    mux.max_inbound_streams = mux
-        .max_inbound_streams
-        .max(relay.circuits_a_peer.saturating_add(8));
-    mux.max_outbound_streams = mux
-        .max_outbound_streams
-        .max(relay.circuits.saturating_add(8));
-}
-
-/// What an introduction opens, the session below it, and the node that both belong to.
-pub(crate) async fn open_introduced(
-    it: &Introduction,
-    identity: &Identity,
-) -> Result<(Onion<Substream>, Session, Node), Failure> {
-    let Mesh {
-        node,
-        introductions,
-        ..
-    } = Mesh::new(dialling(identity, false))?;
-    let failure = match introductions.open(it).await {
-        Ok(stream) => {
-            let owner = it.address().map(PeerAddr::peer);
-            match owner.and_then(|owner| node.session_with(owner)) {
-                Some(session) => return Ok((stream, session, node)),
-                None => Failure::new(Code::Lost, "the session is lost: connect again"),
-            }
-        }
-        Err(error) => introduced(&error, identity),
-    };
-    node.shutdown(Duration::ZERO).await;
-    Err(failure)
-}
-
-/// Why an introduction was of no use, with our id where the other side has to know it.
-pub(crate) fn introduced(error: &IntroducedError, identity: &Identity) -> Failure {
-    let (code, reported) = match error {
-        IntroducedError::Flaw(Flaw::NotYours)
-        | IntroducedError::Refused {
-            flaw: Flaw::NotYours | Flaw::NotPermitted { .. },
-            ..
-        } => (Code::Refused, true),
-        IntroducedError::Refused { .. } => (Code::Refused, false),
-        IntroducedError::Flaw(_) | IntroducedError::LocalHints { .. } => (Code::Usage, false),
-        IntroducedError::Dial(error) => {
-            let reported = refused_for_our_id(error);
-            (code(error), reported)
-        }
-        IntroducedError::Show { error, .. } | IntroducedError::Open(error) => {
-            (Failure::from(error.clone()).code, false)
-        }
-        _ => (Code::Other, false),
-    };
-    let mut failure = Failure::of(code, error);
-    if let IntroducedError::LocalHints { owner, .. } = error {
-        failure = failure.with(format_args!("to add its address, run: {}", enter(*owner)));
-    }
-    if reported {
-        failure.asking_to_allow(identity.peer_id())
-    } else {
-        failure
-    }
-}
-
 /// A session with the peer of an address, and the node that it belongs to. Nobody can dial that node.
 pub(crate) async fn dial(
     address: &PeerAddr,
@@ -352,7 +170,7 @@ pub(crate) async fn dial(
     dial_with(dialling(identity, local_hints), address, identity, keep).await
 }
 
-async fn dial_with(
+pub(crate) async fn dial_with(
     mut config: NodeConfig,
     address: &PeerAddr,
     identity: &Identity,
@@ -372,53 +190,6 @@ async fn dial_with(
     } else {
         failure
     })
-}
-
-/// A session with whoever has made a ticket, to whom it was shown, the node that it belongs to, and the services.
-pub(crate) async fn show_ticket(
-    ticket: &Ticket,
-    identity: &Identity,
-    keep: Keep,
-) -> Result<(Session, Node, Vec<String>), Failure> {
-    let refused = |why: TicketRefusal| {
-        let code = match why {
-            TicketRefusal::Own => Code::Usage,
-            _ => Code::Refused,
-        };
-        Failure::of(code, &why).passing(false)
-    };
-    // What its maker may not be there any more to say.
-    if identity.is(&ticket.peer()) {
-        return Err(refused(TicketRefusal::Own));
-    }
-    if folder::now() >= ticket.expires() {
-        return Err(refused(TicketRefusal::Expired));
-    }
-    let mut config = dialling(identity, false);
-    // Another session would be another use.
-    config.idle_timeout = None;
-    let (session, node) = dial_with(config, ticket.address(), identity, keep)
-        .await
-        .map_err(|failure| match failure.code {
-            Code::Connect => failure.with(
-                "or its sharing has ended, and the ticket is of no use any more: ask for another one",
-            ),
-            _ => failure,
-        })?;
-    let failure = match ticket::show(&session, ticket).await {
-        Ok(services) => return Ok((session, node, services)),
-        Err(TicketError::Refused(why)) => refused(why),
-        Err(error) => {
-            let code = match &error {
-                TicketError::Open(OpenError::Refused { .. }) => Code::Refused,
-                TicketError::Protocol(_) => Code::Other,
-                _ => Code::Lost,
-            };
-            Failure::of(code, &error).passing(error.is_transient())
-        }
-    };
-    node.shutdown(Duration::ZERO).await;
-    Err(failure)
 }
 
 /// The command that enters where a peer is, by the name that it has if it is known.
@@ -551,25 +322,13 @@ pub(crate) fn code(error: &DialError) -> Code {
 #[cfg(test)]
 mod tests {
     use crate::events::next_event;
-    use cepa::identity::{AcceptAny, KeyKind};
+    use cepa::identity::KeyKind;
     use cepa::mux::{GoAwayCode, LimitKind};
-    use cepa::node::{Access, Refused, RouteError};
+    use cepa::node::{Refused, RouteError};
     use cepa::session::ConnectError;
     use cepa::tls::TlsError;
 
     use super::*;
-
-    #[test]
-    fn what_a_relay_has_for_strangers_of_one_host_it_has_sessions_for() {
-        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
-        let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
-        let mut relay = RelayConfig::new(Access::Anyone);
-        (relay.registrations, relay.circuits) = (1000, 16);
-        room_for_relay(&mut config, &relay);
-        let sessions = config.shares.sessions;
-        assert!(sessions.host >= 258, "{sessions:?}");
-        assert!(sessions.all - sessions.all / 4 >= 1016, "{sessions:?}");
-    }
 
     #[tokio::test]
     async fn events_that_were_missed_are_counted_and_reported_once() {

@@ -9,11 +9,13 @@ use cepa::transports::Endpoint;
 use tokio::time::Instant;
 
 use crate::args;
+use crate::by_mesh;
 use crate::control::OfNode;
 use crate::events::Report;
 use crate::exit::{Code, Failure, say};
 use crate::manager;
-use crate::reach::{self, Mesh};
+use crate::mesh_node::Mesh;
+use crate::reach;
 use crate::say::Line;
 use crate::signal::Signals;
 use crate::stack::{carries_session, for_others, only_to_listen, warn_of_dead_hints};
@@ -41,11 +43,11 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     if let Some(gate) = &args.gate.limits {
         gate.apply(&mut config.gate);
     }
-    reach::room_for_relay(&mut config, &relay);
+    by_mesh::room_for_relay(&mut config, &relay);
     let mesh = Mesh::new(config)?;
     let node = &mesh.node;
     let relay = Relay::on(node, relay).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
-    status_served::on(node, "relay", trust::access(&args.allow_status)?)?;
+    status_served::on(node, "relay", trust::access(args.watchers.allow_status())?)?;
     if args.carry {
         mesh.sealed.carry(Some(CarrierConfig::new(access)));
     }
@@ -65,14 +67,8 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         listening.push(node.listen(endpoint).await?);
     }
     unsaved.save(&identity)?;
-    let watching = &args.watching;
-    let watched = Watched::open(watching.control.as_deref(), watching.metrics(), || {
-        Arc::new(OfNode {
-            command: "relay",
-            since,
-            mesh: mesh.clone(),
-            relay: Some(relay),
-        })
+    let watched = Watched::open(&args.watchers.watching, || {
+        Arc::new(OfNode::new("relay", since, &mesh).with_relay(Some(relay)))
     });
     let watched = watched.await?;
     for at in listening {
@@ -85,7 +81,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     }
     manager::ready();
     let result = tokio::select! {
-        failure = mesh.stay_registered(&args.register) => Err(failure),
+        failure = by_mesh::stay_registered(&mesh, &args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
     watched.close().await;

@@ -20,7 +20,7 @@ use crate::child::Watched;
 use crate::exit::{Code, Failure, say};
 use crate::limits::{DRAIN, HELD};
 use crate::log::say_of;
-use crate::reach::Mesh;
+use crate::mesh_node::Mesh;
 use crate::{id, reach};
 
 /// Time for a service to answer: what a carrier waits for.

@@ -15,14 +15,16 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::args;
+use crate::by_mesh;
 use crate::columns::count;
 use crate::control::OfNode;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
-use crate::keep::Keep;
+use crate::keep::{INVITE_MINUTES, Keep};
 use crate::manager;
+use crate::mesh_node::Mesh;
 use crate::on_network::OnNetwork;
-use crate::reach::{self, Bound, Mesh};
+use crate::reach::{self, Bound};
 use crate::remote_served;
 use crate::say::{Line, on_screen};
 use crate::send;
@@ -42,20 +44,24 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     for service in &args.services {
         service.leads_elsewhere(&identity)?;
     }
-    if !more.is_empty() && !args.register.is_empty() {
+    if !more.is_empty() && !args.mesh.register().is_empty() {
         say(format_args!(
             "warning: relays know this server only as {}, the first --identity; for another one, run another `cepa serve`",
             identity.peer_id()
         ));
     }
     // Before anything is begun: a relay without an address could be found, but not be named to anybody.
-    let reachable = id::through(identity.peer_id(), &args.register)?;
-    reach::check_relays(identity.peer_id(), &args.register, args.local_hints.allowed)?;
+    let reachable = id::through(identity.peer_id(), args.mesh.register())?;
+    reach::check_relays(
+        identity.peer_id(),
+        args.mesh.register(),
+        args.local_hints.allowed,
+    )?;
     for at in &reachable {
         warn_of_dead_hints(at.hints());
     }
     // Who is invited is a stranger at first, and opens nothing.
-    let introduced = !args.introducers.is_empty() || args.invite.is_some();
+    let introduced = !args.mesh.introducers().is_empty() || args.mesh.invite().is_some();
     let trust: Arc<dyn TrustPolicy> = if introduced {
         // Strangers may have a session; what they may open is each service's own question.
         Arc::new(AcceptAny)
@@ -76,7 +82,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     config.local_hints = args.local_hints.allowed;
     // To what there is only once nobody can come back.
     let one_stream = |at: &Endpoint| at.has_one_stream() && !is_inherited_listener(at);
-    let once = args.register.is_empty() && args.listen.iter().all(one_stream);
+    let once = args.mesh.register().is_empty() && args.listen.iter().all(one_stream);
     let keep = if once { Keep::Not } else { args.parking.keep() };
     config.stack.resume = keep.config();
     let consoles = keep.consoles(args.keep_consoles).filter(|_| !once);
@@ -86,22 +92,22 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         gate.apply(&mut config.gate);
     }
     let heard = Heard::on(&mut config.stack.link, None);
-    let network = OnNetwork::start_if(args.mdns, identity.peer_id())?;
-    let mesh = Mesh::with_state(config, args.state.as_deref())?;
+    let network = OnNetwork::start_if(args.mesh.mdns(), identity.peer_id())?;
+    let mesh = Mesh::with_state(config, args.mesh.state())?;
     let node = &mesh.node;
     let services = Services::on(node, inner, mesh.forwarder.clone(), consoles)?;
     let remote = remote_served::on(node)?;
-    status_served::on(node, "serve", trust::access(&args.allow_status)?)?;
-    let places = args.allow_remote.iter().cloned();
+    status_served::on(node, "serve", trust::access(args.watchers.allow_status())?)?;
+    let places = args.remote.allowed().iter().cloned();
     remote.allow(places.map(|it| (it, access.clone())).collect());
-    let introducers = trust::access(&args.introducers)?;
+    let introducers = trust::access(args.mesh.introducers())?;
     for service in &args.services {
         services.offer(node, service, access.clone())?;
         if introduced {
             let who = introducers.clone();
-            mesh.introductions.introducers(&service.name, who);
+            mesh.introducers(&service.name, who);
         }
-        if args.sealed {
+        if args.mesh.sealed() {
             send::serve(&mesh, service, trust::access(&args.allow)?);
         }
     }
@@ -113,26 +119,20 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             trust::pins(&args.allow)
         },
         reachable,
-        alone: args.register.is_empty() && args.listen.iter().all(on_stdio),
+        alone: args.mesh.register().is_empty() && args.listen.iter().all(on_stdio),
     };
     report.clone().start(node);
-    let alone = args.listen.len() + args.register.len() == 1;
+    let alone = args.listen.len() + args.mesh.register().len() == 1;
     let mut bound = Vec::new();
     for endpoint in &args.listen {
         bound.push(reach::bind(node, endpoint, alone).await?);
     }
     unsaved.save(&identity)?;
-    let watching = &args.watching;
-    let watched = Watched::open(watching.control.as_deref(), watching.metrics(), || {
-        Arc::new(OfNode {
-            command: "serve",
-            since,
-            mesh: mesh.clone(),
-            relay: None,
-        })
+    let watched = Watched::open(&args.watchers.watching, || {
+        Arc::new(OfNode::new("serve", since, &mesh))
     });
     let watched = watched.await?;
-    let joining = match &args.invite {
+    let joining = match args.mesh.invite() {
         Some(name) => Some(invite(&args, name, &mesh, &bound, &identity)?),
         None => None,
     };
@@ -158,7 +158,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             "nobody is allowed yet; give --allow PEERID or --allow any. Refused peers are shown here",
         );
     }
-    if args.services.is_empty() && args.allow_remote.is_empty() {
+    if args.services.is_empty() && args.remote.allowed().is_empty() {
         say(
             "warning: no service is offered; give --service NAME=ADDR, for example --service up=exec:sha256sum",
         );
@@ -180,7 +180,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     manager::ready();
     if let Some((joining, code)) = joining {
         let (services, node, all) = (Arc::clone(&services), node.handle(), args.services.clone());
-        let (name, access) = (args.invite.clone(), access.clone());
+        let (name, access) = (args.mesh.invite().map(str::to_owned), access.clone());
         tokio::spawn(async move {
             if let Some(joiner) = joining.joined().await {
                 let open = trust::joined(vec![access, Access::peers([joiner])]);
@@ -192,15 +192,15 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             }
         });
         exit::hand_over(&format!("{}\n", *code))?;
-        let minutes = count(args::INVITE_MINUTES.into(), "minute");
+        let minutes = count(INVITE_MINUTES.into(), "minute");
         say(format_args!(
             "to join within {minutes}, run on the other machine:"
         ));
         say(format_args!("cepa join {}", on_screen(&code, "CODE")));
     }
     let result = tokio::select! {
-        ended = all_ended(bound, id, &report), if args.register.is_empty() => ended,
-        failure = mesh.stay_registered(&args.register) => Err(failure),
+        ended = all_ended(bound, id, &report), if args.mesh.register().is_empty() => ended,
+        failure = by_mesh::stay_registered(&mesh, args.mesh.register()) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
     watched.close().await;
@@ -226,14 +226,14 @@ fn invite(
         Bound::Listening(listener) => Some(listener.endpoint()),
         Bound::Absent(_) => None,
     });
-    let places = inviting::network_places(listening, args.public.as_deref());
-    let places = inviting::hints(places, &id::through(own, &args.register)?);
+    let places = inviting::network_places(listening, args.mesh.public());
+    let places = inviting::hints(places, &id::through(own, args.mesh.register())?);
     if places.is_empty() {
         let why =
             "--invite needs a way to get here: listen at tcp:HOST:PORT, or --register at a relay";
         return Err(Failure::new(Code::Usage, why));
     }
-    let made = inviting::make(own, &places, args::INVITE_MINUTES)?;
+    let made = inviting::make(own, &places, INVITE_MINUTES)?;
     let joining = pairing::invite(&mesh.node, made.open, folder::now);
     let joining = joining.map_err(|e| Failure::new(Code::Other, e.to_string()))?;
     Ok((joining, made.code))

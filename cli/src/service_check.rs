@@ -52,7 +52,7 @@ pub(crate) fn check(service: &Service) {
     let missing = match &service.target {
         Target::Dial(to) => missing_program(to),
         Target::Command(programs) => missing_listed(programs),
-        Target::Files(shared) => missing_folder(&shared.folder),
+        Target::Files(shared) => missing_folder(shared.folder()),
         _ => None,
     };
     if let Some(why) = missing {

@@ -16,17 +16,19 @@ use cepa::tls::TlsConfig;
 use cepa::transports;
 
 use crate::args::{self, Service, Target};
+use crate::by_mesh;
 use crate::columns::count;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::keep::{Keep, in_words};
-use crate::reach::{self, Mesh};
+use crate::mesh_node::Mesh;
+use crate::reach;
 use crate::say::{Line, on_screen};
 use crate::service::Services;
 use crate::service_check;
 use crate::signal::Signals;
 use crate::stack::{self, carries_session};
-use crate::{folder, id, inviting, settings, short_code};
+use crate::{folder, id, inviting, settings_file, short_code};
 
 /// How long a ticket lasts where nothing else is said.
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -112,7 +114,7 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
     });
     let mut signals = Signals::watch();
     tokio::select! {
-        registered = mesh.register(&relays) => registered?,
+        registered = by_mesh::register(&mesh, &relays) => registered?,
         () = signals.asked_to_end() => return Ok(()),
     }
     let offer = if args.code {
@@ -183,7 +185,7 @@ fn relays(args: &args::Share) -> Result<Vec<PeerAddr>, Failure> {
     if !args.relays.is_empty() {
         return Ok(args.relays.clone());
     }
-    match settings::read()?.relay {
+    match settings_file::read()?.relay {
         Some(relay) => Ok(vec![relay]),
         None if !args.listen.is_empty() => Ok(Vec::new()),
         None => Err(Failure::new(

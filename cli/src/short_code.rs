@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::args::{CodeRelay, DialTarget, Trust};
 use crate::exit::{Code, Failure};
 use crate::keep::Keep;
-use crate::{reach, settings};
+use crate::{reach, settings_file};
 
 /// What is offered goes on for so long behind the end of its code: it is the relay that says that the code has expired.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ async fn fetch(
 ) -> Result<Zeroizing<String>, Failure> {
     let relay = match &relay.relay {
         Some(relay) => relay.clone(),
-        None => settings::read()?.relay.ok_or_else(|| {
+        None => settings_file::read()?.relay.ok_or_else(|| {
             Failure::new(
                 Code::Usage,
                 "a short code needs the relay where it was made: give --relay cepa://RELAYID@ADDR, or set relay = \"cepa://RELAYID@ADDR\" in config.toml (`cepa config path`)",

@@ -8,8 +8,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
 use cepa::node::SCHEME;
-use cepa::protocols::code::{CodeTextError, ShortCode};
 
+use crate::references::{CodeTextError, ShortCode};
 use crate::values::{DialTarget, TICKET};
 
 /// A source or a destination.

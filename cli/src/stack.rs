@@ -10,13 +10,13 @@ use cepa::onion::MAX_LAYERS;
 use cepa::stack::StackConfig;
 use cepa::transports::{self, Endpoint, Layer, Target};
 
+use crate::dial;
 use crate::exit::{Code, Failure, say};
-use crate::trace;
 
 /// The library's defaults, but for the number of substreams that are opened here: a crowd at a forward is bounded by descriptors.
 pub(crate) fn of(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> StackConfig {
     let mut config = StackConfig::new(identity.clone(), trust);
-    config.proxies = trace::proxies();
+    config.proxies = dial::proxies();
     let outbound = &mut config.mux.max_outbound_streams;
     *outbound = (*outbound).max(connections());
     config

@@ -1,82 +1,17 @@
 //! What the connections of a long-running command share: the session that they go over, while it may be replaced by
 //! another one, and places for as many of them as there are descriptors for. And listening at several addresses as at one.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
-use cepa::identity::PeerId;
 use cepa::transports::{self, Endpoint, Listener, TransportError, TransportErrorKind};
-use futures::FutureExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Instant;
 
 use crate::connection::Connected;
-use crate::control::{Daemon, Look, Seen, seen_at};
 use crate::log::{OURS, say_once_a_minute};
 use crate::stack;
 
 /// The session that connections go over; none while it is being made again.
 pub(crate) type Current = watch::Receiver<Option<Arc<Connected>>>;
-
-/// All sessions of a command that makes them one after the other: one that takes nothing more may go on beside the next.
-#[derive(Clone, Default)]
-pub(crate) struct Sessions(Arc<Mutex<Vec<Weak<Connected>>>>);
-
-impl Sessions {
-    pub(crate) fn add(&self, connection: &Arc<Connected>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|it| it.strong_count() > 0);
-        all.push(Arc::downgrade(connection));
-    }
-
-    /// Those that stand, and those with relays on the way.
-    fn seen(&self) -> Vec<Seen> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
-        let mut seen = Vec::new();
-        for connection in all {
-            let session = &connection.session;
-            if let Some(node) = connection.node() {
-                seen.extend(seen_at(node));
-            } else if session.closed().now_or_never().is_none() {
-                let path = session.path().map(|path| path.label);
-                seen.push(Seen {
-                    peer: session.peer().id(),
-                    path: path.unwrap_or_else(|| session.label().to_owned()),
-                    relays: Vec::new(),
-                    dialled: true,
-                    session: session.clone(),
-                });
-            }
-        }
-        seen
-    }
-}
-
-/// Such a command, as its control socket knows it.
-pub(crate) struct OfSessions {
-    pub(crate) command: &'static str,
-    pub(crate) since: Instant,
-    pub(crate) own: PeerId,
-    pub(crate) listening: Vec<String>,
-    pub(crate) sessions: Sessions,
-}
-
-impl Daemon for OfSessions {
-    fn look(&self) -> Look {
-        Look {
-            command: self.command,
-            since: self.since,
-            own: self.own,
-            listening: self.listening.clone(),
-            services: Vec::new(),
-            registered: Vec::new(),
-            sessions: self.sessions.seen(),
-            relay: None,
-            carrier: None,
-            shares: Vec::new(),
-        }
-    }
-}
 
 /// The session that comes after this one; none if the command ends.
 pub(crate) async fn next(standing: &mut Current, gone: &Arc<Connected>) -> Option<Arc<Connected>> {

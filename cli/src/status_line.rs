@@ -3,21 +3,19 @@
 //! `stderr.rs` has the line cleared before it writes another one, and shows it again behind it. Here is what stands in it; it is made twice
 //! a second, and written only where it has changed. Nobody but a person at a terminal gets one.
 
-use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use rustix::termios::tcgetwinsize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::columns::{WIDTH, count, size};
+use crate::columns::{count, size};
 use crate::connection::Connected;
 use crate::say;
 use crate::stack;
 use crate::standing::Current;
-use crate::stderr;
+use crate::stderr::{self, columns};
 
 /// How often it is drawn.
 const PACE: Duration = Duration::from_millis(500);
@@ -66,16 +64,6 @@ async fn draw(mut standing: Current, room: Arc<Semaphore>) {
             shown = line;
         }
     }
-}
-
-/// Columns that a line may have: the last one would wrap at some terminals.
-pub(crate) fn columns() -> usize {
-    let size = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
-    match size {
-        0 => WIDTH,
-        size => size.min(WIDTH),
-    }
-    .saturating_sub(1)
 }
 
 /// What has passed in all sessions: one that takes nothing more may go on beside the next.

@@ -17,10 +17,11 @@ use std::thread;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use rustix::termios::tcgetwinsize;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::columns::count;
+use crate::columns::{WIDTH, count};
 
 /// Memory of the lines that wait, of at most 16 KiB each.
 const MOST: usize = 512 * 1024;
@@ -139,6 +140,16 @@ pub(crate) fn status(line: String) {
 
 /// Takes the cursor to the start of its line, and empties that.
 const EMPTIED: &str = "\r\x1b[K";
+
+/// Columns that a line may have: the last one would wrap at some terminals.
+pub(crate) fn columns() -> usize {
+    let size = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    match size {
+        0 => WIDTH,
+        size => size.min(WIDTH),
+    }
+    .saturating_sub(1)
+}
 
 /// What shows a text where the status line `before` is seen, and the line `after` is to be seen behind it.
 fn around(before: &str, text: &[u8], after: &str) -> Vec<u8> {

@@ -7,10 +7,9 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
-use std::sync::{Arc, OnceLock};
 
 use cepa::transports::text::clean;
-use cepa::transports::{self, Endpoint, Proxies, Stream, Target, TransportError};
+use cepa::transports::{Endpoint, Target, TransportError};
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -57,34 +56,21 @@ pub(crate) fn start(verbose: u8, says_events: bool) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Through which proxies this process dials its peers, where addresses name none.
-static PROXIES: OnceLock<Arc<Proxies>> = OnceLock::new();
-
-/// To be called once, before anything is dialled.
-pub(crate) fn use_proxies(proxies: Proxies) {
-    let _ = PROXIES.set(Arc::new(proxies));
+/// A dial begins; of a command no more is shown than that it is one.
+pub(crate) fn dialling(address: &Endpoint) {
+    tracing::debug!(target: "cepa::dial", address = shown(address), "dialling");
 }
 
-/// The same for what the library dials.
-pub(crate) fn proxies() -> Option<Arc<Proxies>> {
-    PROXIES.get().map(Arc::clone)
+pub(crate) fn dial_failed(address: &Endpoint, error: &TransportError) {
+    let error = format!("{:?}", error.kind());
+    tracing::debug!(target: "cepa::dial", address = shown(address), error, "the dial failed");
 }
 
-/// As [`transports::dial`], by a proxy if there is one, and shown as the library shows its own dials: of a command no more than that it is one.
-pub(crate) async fn dial(address: &Endpoint) -> Result<Stream, TransportError> {
-    let shown = || match address.target() {
+fn shown(address: &Endpoint) -> String {
+    match address.target() {
         Target::Exec { .. } => format!("{}:…", address.scheme()),
         _ => address.to_string(),
-    };
-    let by_proxy = PROXIES.get().map(|proxies| proxies.on(address));
-    let address = by_proxy.as_ref().unwrap_or(address);
-    tracing::debug!(target: "cepa::dial", address = shown(), "dialling");
-    let dialled = transports::dial(address).await;
-    if let Err(error) = &dialled {
-        let error = format!("{:?}", error.kind());
-        tracing::debug!(target: "cepa::dial", address = shown(), error, "the dial failed");
     }
-    dialled
 }
 
 struct Lines {

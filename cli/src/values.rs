@@ -12,9 +12,6 @@ use std::time::Duration;
 
 use cepa::identity::{Identity, Invitation, KeyKind, PeerId, UnixTime};
 use cepa::node::{self, PeerAddr, PeerAddrError};
-use cepa::protocols::code::ShortCode;
-use cepa::protocols::introduction::Introduction;
-use cepa::protocols::ticket::Ticket;
 use cepa::session::{ServiceName, reserved};
 use cepa::transports::{self, Endpoint, ParseError};
 use clap::ValueEnum;
@@ -29,7 +26,9 @@ use crate::kinds;
 use crate::manager;
 use crate::names::{self, Named, To};
 use crate::programs::Programs;
-pub(crate) use crate::remote_place::{Places, Remote};
+use crate::references::{Introduction, ShortCode, Ticket};
+#[cfg(feature = "forward")]
+pub(crate) use crate::remote_place::Remote;
 use crate::words::meant;
 pub(crate) use crate::words::{EscapeChar, Expected, TrustWord};
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cepa::transports::Endpoint;
 
+use crate::args::Watching;
 use crate::control::{Control, Daemon};
 use crate::exit::Failure;
 use crate::metrics::Metrics;
@@ -17,8 +18,16 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// The control socket at this path, and the numbers at these addresses.
+    /// What the command line asks for.
     pub(crate) async fn open(
+        asked: &Watching,
+        daemon: impl FnOnce() -> Arc<dyn Daemon>,
+    ) -> Result<Self, Failure> {
+        Self::open_at(asked.control(), asked.metrics(), daemon).await
+    }
+
+    /// The control socket at this path, and the numbers at these addresses.
+    pub(crate) async fn open_at(
         control: Option<&Path>,
         metrics: Option<&[Endpoint]>,
         daemon: impl FnOnce() -> Arc<dyn Daemon>,

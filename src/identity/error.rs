@@ -101,6 +101,11 @@ pub enum IdentityError {
     /// A passphrase of no characters protects nothing.
     #[error("an empty passphrase protects nothing: choose one, or none at all")]
     EmptyPassphrase,
+    /// Keys under a passphrase are left out of this build.
+    #[error(
+        "holds a private key under a passphrase, or is to hold one, and this build is without them (feature `passphrase`): use a key without one"
+    )]
+    NoPassphrases,
     /// The key is of a kind that the backend does not take.
     #[error(
         "holds a private key that can't be used ({reason}): use Ed25519, P-256, P-384 or RSA of 2048 to 4096 bits, as PKCS#8"

@@ -38,6 +38,7 @@ mod invitation;
 mod key;
 mod known;
 mod lineage;
+#[cfg_attr(not(feature = "passphrase"), path = "passphrase_left_out.rs")]
 mod passphrase;
 mod peer_id;
 mod pem;

@@ -171,7 +171,10 @@ impl TlsConfig {
         // The order of suites is part of a layer's configuration, and ours holds.
         config.ignore_client_order = true;
         config.max_early_data_size = 0;
-        config.require_ems = true;
+        #[cfg(feature = "tls12")]
+        {
+            config.require_ems = true;
+        }
         config.cert_compressors = Vec::new();
         config.cert_decompressors = Vec::new();
         config.alpn_protocols = settings.alpn.to_vec();
@@ -215,7 +218,7 @@ impl TlsConfig {
         Arc::new(Verifier::new(
             Arc::clone(&self.inner.settings.trust),
             self.inner.provider.signature_verification_algorithms,
-            self.inner.settings.versions.contains(&Version::Tls12),
+            Version::any_before_tls13(&self.inner.settings.versions),
             role,
             verdict.clone(),
         ))
@@ -292,7 +295,7 @@ impl Settings {
         let verifier = Arc::new(Verifier::new(
             Arc::clone(&self.trust),
             provider.signature_verification_algorithms,
-            self.versions.contains(&Version::Tls12),
+            Version::any_before_tls13(&self.versions),
             Side::Server,
             Verdict::default(),
         ));
@@ -311,7 +314,10 @@ impl Settings {
         };
         client.resumption = Resumption::disabled();
         client.enable_early_data = false;
-        client.require_ems = true;
+        #[cfg(feature = "tls12")]
+        {
+            client.require_ems = true;
+        }
         client.enable_sni = server_name.is_some();
         client.cert_compressors = Vec::new();
         client.cert_decompressors = Vec::new();

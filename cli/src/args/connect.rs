@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::options::{CodeRelay, Dialling};
+use super::of_mesh::CodeRelay;
+use super::options::Dialling;
 use crate::values::DialTarget;
 
 #[derive(Debug, Args)]

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::options::{CodeRelay, Dialling};
+use super::of_mesh::CodeRelay;
+use super::options::Dialling;
 use crate::keep;
 use crate::values::{DialTarget, EscapeChar};
 

@@ -3,7 +3,8 @@
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
-use super::options::{CodeRelay, Dialling};
+use super::of_mesh::CodeRelay;
+use super::options::Dialling;
 use crate::sides::Side;
 
 #[derive(Debug, Args)]

@@ -2,7 +2,9 @@
 
 use clap::Args;
 
-use super::options::{CodeRelay, Dialling, Watching};
+use super::of_mesh::CodeRelay;
+use super::options::Dialling;
+use super::watching::Watching;
 use crate::values::{DialTarget, Dynamic, Local, Remote};
 
 #[derive(Debug, Args)]

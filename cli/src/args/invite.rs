@@ -7,10 +7,8 @@ use cepa::transports::Endpoint;
 use clap::Args;
 
 use super::options::IdentityFile;
+use crate::keep::INVITE_MINUTES;
 use crate::values::placed_addr;
-
-/// How long an invitation is open where nothing else is said.
-pub(crate) const MINUTES: u32 = 10;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -47,7 +45,7 @@ pub(crate) struct Invite {
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// How long to wait
-    #[arg(long, value_name = "MINUTES", default_value_t = MINUTES, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    #[arg(long, value_name = "MINUTES", default_value_t = INVITE_MINUTES, value_parser = clap::value_parser!(u32).range(1..=1440))]
     pub(crate) minutes: u32,
     /// Print a short code instead: a number and two words
     #[arg(long, conflicts_with = "control")]

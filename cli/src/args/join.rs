@@ -3,7 +3,8 @@
 use cepa::transports::Endpoint;
 use clap::Args;
 
-use super::options::{CodeRelay, IdentityFile};
+use super::of_mesh::CodeRelay;
+use super::options::IdentityFile;
 
 #[derive(Debug, Args)]
 pub(crate) struct Join {

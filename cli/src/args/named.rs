@@ -8,14 +8,18 @@ use clap::parser::ValueSource;
 
 use super::connect::Connect;
 use super::console::Console;
+#[cfg(feature = "files")]
 use super::cp::Cp;
 use super::exec::Exec;
+#[cfg(feature = "forward")]
 use super::forward::Forward;
 use super::options::{Dialling, IdentityFile, LocalHints, Looking, Trust};
 use crate::exit::{Code, Failure};
 use crate::names::{self, Named, To};
 use crate::settings::{Options, Trusting};
+#[cfg(feature = "files")]
 use crate::sides::Side;
+#[cfg(feature = "forward")]
 use crate::values::DialTarget;
 use crate::words::TrustWord;
 
@@ -54,6 +58,7 @@ pub(super) fn exec(args: &mut Exec, matches: &ArgMatches) -> Result<(), Failure>
     Ok(())
 }
 
+#[cfg(feature = "forward")]
 pub(super) fn forward(args: &mut Forward, matches: &ArgMatches) -> Result<(), Failure> {
     let Some(named) = named(matches)? else {
         return Ok(());
@@ -70,6 +75,7 @@ pub(super) fn forward(args: &mut Forward, matches: &ArgMatches) -> Result<(), Fa
 }
 
 /// The sides of a copy have their names in words of their own.
+#[cfg(feature = "files")]
 pub(super) fn cp(args: &mut Cp) -> Result<(), Failure> {
     let word = args
         .from

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::options::Watching;
+use super::watching::Watching;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

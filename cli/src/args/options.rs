@@ -1,17 +1,13 @@
 //! Options that several commands have: who we are, and whom we take the other end for.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use cepa::node::PeerAddr;
-use cepa::transports::Endpoint;
 use clap::{ArgAction, Args, ValueEnum};
 
-use crate::exit::{Code, Failure};
 use crate::gate::Gate;
 use crate::keep::{self, Keep};
-use crate::values::{Expected, TrustWord, placed_addr};
+use crate::values::{Expected, TrustWord};
 use crate::words::ProxyChoice;
 
 #[derive(Debug, Args)]
@@ -59,28 +55,6 @@ pub(crate) struct GateLimits {
     ///   proven=1h              how long after a success it is not shut out
     #[arg(long = "gate", value_name = "KEY=VALUE,…", verbatim_doc_comment)]
     pub(crate) limits: Option<Gate>,
-}
-
-/// Where somebody waits who gave us a short code.
-#[derive(Debug, Args)]
-pub(crate) struct CodeRelay {
-    /// For a short code: the relay where it was made, cepa://RELAYID@ADDR or @NAME. Default: the one in
-    /// `config.toml`
-    #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
-    pub(crate) relay: Option<PeerAddr>,
-}
-
-impl CodeRelay {
-    /// It means nothing for another address.
-    pub(crate) fn is_for_a_code(&self) -> Result<(), Failure> {
-        if self.relay.is_none() {
-            return Ok(());
-        }
-        Err(Failure::new(
-            Code::Usage,
-            "--relay says where a short code was made; for a peer behind a relay, give cepa://PEERID@relay:RELAYID@ADDR",
-        ))
-    }
 }
 
 /// What standard error tells, and in which form.
@@ -134,61 +108,6 @@ pub(crate) enum Color {
 pub(crate) enum LogFormat {
     Text,
     Json,
-}
-
-/// How others of this machine look at a command that runs for long.
-#[derive(Debug, Args)]
-pub(crate) struct Watching {
-    /// Create a control socket at this path (mode 0600), for `cepa status --control PATH`
-    #[arg(long, value_name = "PATH")]
-    pub(crate) control: Option<PathBuf>,
-    /// Serve metrics for Prometheus there, at /metrics: PORT of this machine alone (0 picks a free
-    /// one), or HOST:PORT. They are open to everybody who can connect
-    #[arg(long, value_name = "[HOST:]PORT", value_parser = metrics_listener)]
-    metrics: Option<Places>,
-}
-
-impl Watching {
-    pub(crate) fn is_asked_for(&self) -> bool {
-        self.control.is_some() || self.metrics.is_some()
-    }
-
-    pub(crate) fn metrics(&self) -> Option<&[Endpoint]> {
-        self.metrics.as_ref().map(|it| &it.0[..])
-    }
-}
-
-/// Where one listens: at one port.
-#[derive(Clone, Debug)]
-struct Places(Vec<Endpoint>);
-
-fn metrics_listener(word: &str) -> Result<Places, String> {
-    crate::values::metrics_listener(word).map(Places)
-}
-
-/// Where peers are announced and heard by multicast DNS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Multicast {
-    Network,
-    /// This machine only, perhaps at a port of one's own.
-    Loopback(Option<u16>),
-}
-
-impl FromStr for Multicast {
-    type Err = &'static str;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        const EXPECTED: &str = "expected network, loopback or loopback:PORT";
-        match word.split_once(':') {
-            None if word == "network" => Ok(Self::Network),
-            None if word == "loopback" => Ok(Self::Loopback(None)),
-            Some(("loopback", port)) => match port.parse() {
-                Ok(port @ 1..) => Ok(Self::Loopback(Some(port))),
-                _ => Err(EXPECTED),
-            },
-            _ => Err(EXPECTED),
-        }
-    }
 }
 
 /// Whether an address of a peer may lead through something else than the network.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use cepa::node::Hint;
 use clap::{Args, Subcommand};
 
-use super::options::Multicast;
+#[cfg(feature = "mdns")]
+use super::of_mesh::Multicast;
+#[cfg(feature = "mdns")]
 use crate::values::seconds;
 
 #[derive(Debug, Subcommand)]
@@ -20,6 +22,7 @@ pub(crate) enum Peer {
     Rename(PeerRename),
     /// Compare a peer's id with the one its owner sees (`cepa id show`), and mark it as verified
     Verify(PeerVerify),
+    #[cfg(feature = "mdns")]
     /// List who announces itself on the local network (`cepa serve --mdns`), known peers first
     Find(PeerFind),
     /// Update known peers to their new keys, from the output of `cepa id show --statement`
@@ -81,6 +84,7 @@ pub(crate) struct PeerVerify {
     pub(crate) seen: Vec<String>,
 }
 
+#[cfg(feature = "mdns")]
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Each peer has its name, if it is known here, its id, and the addresses where it

@@ -4,7 +4,8 @@ use cepa::node::PeerAddr;
 use cepa::transports::Endpoint;
 use clap::Args;
 
-use super::options::{GateLimits, IdentityFile, LocalHints, Watching};
+use super::options::{GateLimits, IdentityFile, LocalHints};
+use super::watching::Watchers;
 use crate::values::{AllowArg, listen_addr, placed_addr, rate};
 
 #[derive(Debug, Args)]
@@ -27,9 +28,6 @@ pub(crate) struct Relay {
     /// Who may use the relay: a peer id, @NAME of a known peer, `known` for all known peers, or `any` (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<AllowArg>,
-    /// Who sees all sessions with `cepa status`; a peer that is allowed by name sees its own (repeatable)
-    #[arg(long = "allow-status", value_name = "PEERID|@NAME|known")]
-    pub(crate) allow_status: Vec<AllowArg>,
     /// Also register at this relay, so that peers reach this one through it (repeatable)
     #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
     pub(crate) register: Vec<PeerAddr>,
@@ -56,5 +54,5 @@ pub(crate) struct Relay {
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
     #[command(flatten)]
-    pub(crate) watching: Watching,
+    pub(crate) watchers: Watchers,
 }

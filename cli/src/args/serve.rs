@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use cepa::node::PeerAddr;
 use cepa::transports::Endpoint;
 use clap::Args;
 
-use super::options::{GateLimits, LocalHints, Multicast, Parking, Watching};
+use super::of_forward::ServeRemote;
+use super::of_mesh::ServeMesh;
+use super::options::{GateLimits, LocalHints, Parking};
+use super::watching::Watchers;
 use crate::keep::{self, Consoles};
-use crate::values::{AllowArg, Places, Service, listen_addr, placed_addr};
+use crate::values::{AllowArg, Service, listen_addr};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -46,15 +48,10 @@ A peer may open every service. If there is only one, it need not name it.
 pub(crate) struct Serve {
     /// Where to listen: tcp:HOST:PORT (port 0 picks a free port), unix:PATH, stdio:, pty:PATH or
     /// serial:PATH
-    #[arg(value_name = "ADDR", required_unless_present = "register", value_parser = listen_addr)]
+    #[arg(value_name = "ADDR", value_parser = listen_addr)]
+    #[cfg_attr(feature = "mesh", arg(required_unless_present = "register"))]
+    #[cfg_attr(not(feature = "mesh"), arg(required = true))]
     pub(crate) listen: Vec<Endpoint>,
-    /// A name or address by which others reach what ADDR listens at, for --invite
-    #[arg(long, value_name = "HOST", requires = "invite")]
-    pub(crate) public: Option<String>,
-    /// Register at this relay, cepa://RELAYID@ADDR, so that peers reach the services through it. May
-    /// replace ADDR (repeatable)
-    #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
-    pub(crate) register: Vec<PeerAddr>,
     /// Offer the service ADDR under this name (repeatable)
     #[arg(long = "service", value_name = "NAME=ADDR")]
     pub(crate) services: Vec<Service>,
@@ -62,34 +59,6 @@ pub(crate) struct Serve {
     /// (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<AllowArg>,
-    /// Where peers that --allow names may have this machine listen (`cepa forward -R`): ports of this
-    /// machine alone, IP:PORT, or unix:PATH. PORT may be N-N, or * for all; 0 allows a free one to be
-    /// chosen (repeatable)
-    #[arg(long = "allow-remote", value_name = "[IP:]PORT[,…]")]
-    pub(crate) allow_remote: Vec<Places>,
-    /// Who sees all sessions with `cepa status`; a peer that is allowed by name sees its own (repeatable)
-    #[arg(long = "allow-status", value_name = "PEERID|@NAME|known")]
-    pub(crate) allow_status: Vec<AllowArg>,
-    /// Announce the peer id and the tcp: listeners on the local network, for `cepa peer find`
-    #[arg(long, value_name = "network|loopback", num_args = 0..=1, require_equals = true,
-          default_missing_value = "network")]
-    pub(crate) mdns: Option<Multicast>,
-    /// Print an invitation, for `cepa join` on another machine. Who joins is remembered under this name
-    /// and may open the services from then on
-    #[arg(long, value_name = "NAME")]
-    pub(crate) invite: Option<String>,
-    /// Who else may introduce peers to the services. Unknown peers can then connect, but open only the
-    /// services that they are introduced to (repeatable)
-    #[arg(long = "introducer", value_name = "PEERID|@NAME|known|any")]
-    pub(crate) introducers: Vec<AllowArg>,
-    /// Remembers across restarts which introductions were used or revoked. Without it, a used one works
-    /// again if the clock was set back. The file is created if it does not exist
-    #[arg(long, value_name = "FILE", requires = "introducers")]
-    pub(crate) state: Option<PathBuf>,
-    /// Also accept requests from `cepa send`, from the peers that --allow names: directly, or through a
-    /// `--register` relay that runs with --carry
-    #[arg(long)]
-    pub(crate) sealed: bool,
     /// Maximum number of connections in one session; further ones wait. Default and maximum: about a
     /// third of `ulimit -n`, at most 5,280
     #[arg(long, value_name = "N",
@@ -103,6 +72,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) commands_a_peer: Option<u32>,
+    #[command(flatten)]
+    pub(crate) remote: ServeRemote,
+    #[command(flatten)]
+    pub(crate) mesh: ServeMesh,
     #[command(flatten)]
     pub(crate) parking: Parking,
     /// How long `cepa console --attach NAME` finds its command again after it was left, as in 10min,
@@ -118,5 +91,5 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) local_hints: LocalHints,
     #[command(flatten)]
-    pub(crate) watching: Watching,
+    pub(crate) watchers: Watchers,
 }

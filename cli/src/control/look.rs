@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::called;
+use crate::mesh_node::Mesh;
 use crate::numbers;
-use crate::reach::Mesh;
 
 use super::rates::{Both, Counting, Rates};
 

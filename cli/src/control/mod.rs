@@ -19,10 +19,12 @@
 //! | `ask.rs` | the other end: a command that asks |
 //! | `look.rs` | what there is, as a document |
 //! | `rates.rs` | what passes in a second |
+//! | `sessions.rs` | a command that makes its sessions one after the other |
 
 mod ask;
 mod look;
 mod rates;
+mod sessions;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,10 +40,11 @@ use tokio::time::{Instant, timeout};
 
 use crate::exit::{Code, Failure, say};
 use crate::log::{OURS, say_once_a_minute};
-use crate::reach::Mesh;
+use crate::mesh_node::Mesh;
 
 pub(crate) use ask::Asked;
-pub(crate) use look::{Held, Look, Seen, seen_at};
+pub(crate) use look::{Held, Look, seen_at};
+pub(crate) use sessions::{OfSessions, Sessions};
 
 use look::{FOR_OWNER, FOR_PEER, Form, count, document, document_for_peer};
 use rates::Rates;
@@ -81,10 +84,26 @@ pub(crate) trait Daemon: Send + Sync + 'static {
 
 /// A command whose node is all there is to it.
 pub(crate) struct OfNode {
-    pub(crate) command: &'static str,
-    pub(crate) since: Instant,
-    pub(crate) mesh: Mesh,
-    pub(crate) relay: Option<Relay>,
+    command: &'static str,
+    since: Instant,
+    mesh: Mesh,
+    relay: Option<Relay>,
+}
+
+impl OfNode {
+    pub(crate) fn new(command: &'static str, since: Instant, mesh: &Mesh) -> Self {
+        Self {
+            command,
+            since,
+            mesh: mesh.clone(),
+            relay: None,
+        }
+    }
+
+    /// That is a relay, too.
+    pub(crate) fn with_relay(self, relay: Option<Relay>) -> Self {
+        Self { relay, ..self }
+    }
 }
 
 impl Daemon for OfNode {

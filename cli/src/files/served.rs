@@ -1,6 +1,6 @@
 //! A service `files:DIR[,ro]`: what peers send goes below DIR, and what they ask for comes from there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::thread;
@@ -23,8 +23,14 @@ use super::wire::Message;
 /// What `files:` leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shared {
-    pub(crate) folder: PathBuf,
-    pub(crate) read_only: bool,
+    folder: PathBuf,
+    read_only: bool,
+}
+
+impl Shared {
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
 }
 
 /// In place of a name behind the prefix: the only service of files that there is.

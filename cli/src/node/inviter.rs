@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::time::timeout;
 
-use crate::args::INVITE_MINUTES;
 use crate::exit::{Failure, say};
 use crate::inviting;
+use crate::keep::INVITE_MINUTES;
 
 /// Invites to a node.
 #[derive(Clone)]

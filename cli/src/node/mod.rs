@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::args::{self, IdentityFile, Multicast, Service, Target};
+use crate::by_mesh;
 use crate::control::OfNode;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
@@ -31,8 +32,9 @@ use crate::gate::Gate;
 use crate::id::Unsaved;
 use crate::keep::Keep;
 use crate::manager;
+use crate::mesh_node::Mesh;
 use crate::on_network::OnNetwork;
-use crate::reach::{self, Bound, Mesh};
+use crate::reach::{self, Bound};
 use crate::remote_served::{self, RemoteListeners};
 use crate::say::Line;
 use crate::service::Services;
@@ -55,8 +57,8 @@ use inviter::Inviter;
 pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     let read = || {
         let mut config = Config::read(&args.config)?;
-        if args.watching.control.is_some() {
-            config.control.clone_from(&args.watching.control);
+        if let Some(path) = args.watching.control() {
+            config.control = Some(path.to_owned());
         }
         if let Some(at) = args.watching.metrics() {
             config.metrics = Some(at.to_vec());
@@ -188,7 +190,7 @@ impl Daemon {
             carries.circuits = relay.limits.circuits;
             carries.circuits_a_peer = relay.limits.circuits_a_peer;
             carries.rate = relay.limits.rate;
-            reach::room_for_relay(&mut settings, &carries);
+            by_mesh::room_for_relay(&mut settings, &carries);
             carries
         });
         let network = OnNetwork::start_if(config.mdns, identity.peer_id())?;
@@ -254,17 +256,12 @@ impl Daemon {
                 busy: Arc::default(),
             };
             let controlled = Controlled {
-                node: OfNode {
-                    command: "node",
-                    since,
-                    mesh: daemon.mesh.clone(),
-                    relay: daemon.relay.clone(),
-                },
+                node: OfNode::new("node", since, &daemon.mesh).with_relay(daemon.relay.clone()),
                 listeners: daemon.listeners.clone(),
                 inviter,
                 reloads,
             };
-            let watched = Watched::open(control.as_deref(), metrics.as_deref(), || {
+            let watched = Watched::open_at(control.as_deref(), metrics.as_deref(), || {
                 Arc::new(controlled)
             });
             daemon.watched = watched.await?;
@@ -276,7 +273,7 @@ impl Daemon {
     async fn register(&mut self) -> Result<(), Failure> {
         let relays = &self.config.register;
         self.relays.extend(relays.iter().map(PeerAddr::peer));
-        self.mesh.register(relays).await
+        by_mesh::register(&self.mesh, relays).await
     }
 
     /// What runs otherwise than the configuration says, and will until the node is started anew.

@@ -1,11 +1,11 @@
-//! Multicast DNS in a build without it: who asks for it is told.
+//! In place of `on_network.rs` in a build without the feature `mdns`: nobody is announced, and who asks for it is told.
 
 use std::sync::Arc;
 
 use cepa::identity::PeerId;
 use cepa::transports::Endpoint;
 
-use crate::args::{Multicast, PeerFind};
+use crate::args::Multicast;
 use crate::exit::{Code, Failure};
 
 /// None is ever made.
@@ -27,10 +27,6 @@ impl OnNetwork {
     pub(crate) async fn leave(&self) {
         match *self {}
     }
-}
-
-pub(crate) async fn find(_: PeerFind) -> Result<(), Failure> {
-    Err(off())
 }
 
 fn off() -> Failure {

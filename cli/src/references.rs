@@ -1,0 +1,5 @@
+//! What one peer gives another to reach a third or itself: introductions, tickets and short codes.
+
+pub(crate) use cepa::protocols::code::{CodeTextError, ShortCode};
+pub(crate) use cepa::protocols::introduction::Introduction;
+pub(crate) use cepa::protocols::ticket::Ticket;
