@@ -86,6 +86,7 @@ mod service_watched;
 mod services;
 mod settings;
 mod share;
+mod sharing;
 mod short_code;
 mod sides;
 mod signal;

@@ -80,7 +80,10 @@ impl End {
     }
 
     fn over(&self, error: &io::Error) -> Option<WayEnd> {
-        let is_over = matches!(stream_error(error), Some(StreamError::Session(_)));
+        let is_over = matches!(
+            stream_error(error),
+            Some(StreamError::Session(_) | StreamError::SessionClosedByPeer)
+        );
         (self.told_apart && is_over).then_some(WayEnd::Over)
     }
 }

@@ -189,7 +189,10 @@ fn config(identity: &Identity) -> StackConfig {
     let trust = Arc::new(Pinned::one(identity.peer_id()));
     let mut config = StackConfig::new(identity.clone(), trust);
     config.mux.keepalive_interval = None;
-    config.mux.max_inbound_streams = STREAMS;
+    (
+        config.mux.max_inbound_streams,
+        config.mux.max_outbound_streams,
+    ) = (STREAMS, STREAMS);
     config
 }
 

@@ -10,6 +10,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use crate::exit::{Code, Failure};
 use crate::gate::Gate;
 use crate::keep::{self, Keep};
+use crate::settings;
 use crate::values::{Expected, TrustWord, placed_addr};
 use crate::words::ProxyChoice;
 
@@ -217,6 +218,38 @@ impl Keeping {
     }
 }
 
+/// Whether several commands use one connection.
+#[derive(Debug, Args)]
+pub(crate) struct Sharing {
+    /// Use one connection together with your other commands that dial the same address with --share and
+    /// the same identity: the first one connects, and ends last (docs/SHARING.md). For all commands,
+    /// put `control = true` into `config.toml`
+    #[arg(long, conflicts_with = "no_share")]
+    share: bool,
+    /// Make a connection of its own, whatever `config.toml` says
+    #[arg(long)]
+    no_share: bool,
+    /// What `config.toml` says of the target.
+    #[arg(skip)]
+    of_target: Option<bool>,
+}
+
+impl Sharing {
+    /// What `config.toml` says of what is dialled.
+    pub(super) fn or(&mut self, control: Option<bool>) {
+        self.of_target = control;
+    }
+
+    pub(crate) fn wanted(&self) -> bool {
+        match (self.share, self.no_share, self.of_target) {
+            (true, ..) => true,
+            (_, true, _) => false,
+            (_, _, Some(of_target)) => of_target,
+            (_, _, None) => settings::control(),
+        }
+    }
+}
+
 /// What every command has that dials one peer and talks with a service there. Not `--reconnect`: each says in its own words what
 /// begins again.
 #[derive(Debug, Args)]
@@ -226,6 +259,8 @@ pub(crate) struct Dialling {
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) durable: Keeping,
+    #[command(flatten)]
+    pub(crate) sharing: Sharing,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
@@ -237,6 +272,8 @@ pub(crate) struct Dialling {
 /// What every command has that dials one peer and opens no service there.
 #[derive(Debug, Args)]
 pub(crate) struct Looking {
+    #[command(flatten)]
+    pub(crate) sharing: Sharing,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
