@@ -19,7 +19,7 @@ use cepa::protocols::introduction::Introduction;
 use cepa::protocols::ticket::Ticket;
 use cepa::session::{ConnectError, Session, SessionEnd};
 use cepa::tls::TlsError;
-use cepa::transports::Endpoint;
+use cepa::transports::{Endpoint, TransportErrorKind};
 use futures::FutureExt as _;
 use tokio::time::timeout;
 
@@ -310,7 +310,7 @@ impl Connected {
 
     /// One connection. What a device does not do is told the first time.
     async fn own(
-        dialled: &Dialled<'_>,
+        how: &Dialled<'_>,
         policy: &Arc<dyn TrustPolicy>,
         asked: Option<PeerId>,
         again: bool,
@@ -321,14 +321,22 @@ impl Connected {
             on_line,
             keep,
             ..
-        } = *dialled;
+        } = *how;
         let mut config = stack::of(identity, Arc::clone(policy));
         config.ask_for = asked;
         config.resume = keep.at(address);
         let mut config = config.for_endpoint(address);
         let heard = Heard::on(&mut config.link, on_line.map(|it| (&it.chatter, &it.stats)));
         let dialled = trace::dial(address).await;
-        let mut stream = dialled?;
+        let mut stream = dialled.map_err(|e| {
+            let is_busy = e.kind() == TransportErrorKind::AddressInUse && address.is_line();
+            let failure = Failure::from(e);
+            if is_busy && how.shared_at.is_none() {
+                failure.with("or, if that is a cepa command of yours, start both with --share")
+            } else {
+                failure
+            }
+        })?;
         if !again {
             stream.remarks().iter().for_each(say);
         }

@@ -327,6 +327,18 @@ fn a_serial_line_is_shared_by_consoles_and_all_commands() {
     let world = World::at(&b, |_| a, there);
     all_commands_use_one_session(&world);
 
+    let first = world.talk(&[]);
+    let mut words = world.words("connect", &["echo"]);
+    words.pop();
+    let line = failed(&run(&world.client, &words), 8);
+    assert!(line.contains("another program holds it"), "{line}");
+    assert!(
+        line.ends_with("of yours, start both with --share"),
+        "{line}"
+    );
+    drop(first);
+    world.wait_for_sessions(0);
+
     let words = world.words("console", &["sh"]);
     let sit = || {
         Desk::with(&world.client, &words, (40, 100), |command| {
