@@ -12,9 +12,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cepa::identity::Identity;
+use cepa::protocols::sharing;
 use cepa::transports::testkit::LineSettings;
 use common::desk::Desk;
 use common::line::join;
+use common::proxy::Proxy;
 use common::{PATIENCE, Place, Server, failed, finish, signal, text};
 use serde_json::Value;
 
@@ -430,6 +433,53 @@ fn what_ends_the_session_ends_it_for_all_in_the_same_words() {
     let (first, second) = (first.ended(), second.ended());
     assert_eq!(first.0, Some(6), "{}", first.1);
     assert_eq!(first, second);
+}
+
+/// What the first one's session outlives, the others hardly notice.
+#[test]
+fn a_connection_that_comes_back_is_back_for_all() {
+    let mut world = World::tcp();
+    let proxy = Proxy::to(&world.address);
+    world.address = proxy.address();
+    let mut first = world.talk(&["--durable"]);
+    let mut second = world.talk(&[]);
+    proxy.down();
+    first.wait_for("lost; reconnecting (data is kept)");
+    // Said while there is no connection.
+    let to = second.to.as_mut().unwrap();
+    to.write_all(b"into the dark").unwrap();
+    proxy.up();
+    first.wait_for("is back after");
+    let mut back = [0; 13];
+    second.from.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"into the dark");
+    second.hang_up();
+    assert_eq!(second.ended(), (Some(0), String::new()));
+    first.says_back("and the first");
+}
+
+#[test]
+fn so_many_share_and_no_more() {
+    let world = World::tcp();
+    let mut first = world.talk(&[]);
+    let [socket] = &world.sockets()[..] else {
+        panic!("{:?}", world.sockets());
+    };
+    let identity = Identity::load(world.client.path("config/identity.pem")).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let borrowed: Vec<_> = (0..32)
+        .map(|_| {
+            runtime.block_on(async {
+                let stream = tokio::net::UnixStream::connect(socket).await.unwrap();
+                sharing::borrow(stream, &identity).await.unwrap()
+            })
+        })
+        .collect();
+    assert_eq!(borrowed[31].peer().id().to_string(), world.server.id());
+    let line = failed(&run(&world.client, &world.words("connect", &["echo"])), 7);
+    assert!(line.contains("too many programs share"), "{line}");
+    drop(borrowed);
+    first.says_back("undisturbed");
 }
 
 #[test]

@@ -85,7 +85,10 @@ fn name(to: &[u8], own: PeerId) -> String {
 /// `cepa` in the folder that the system has for sockets of this user, else a folder beside the identity.
 fn folder() -> Result<PathBuf, Failure> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let usable = runtime.filter(|path| path.is_absolute() && path.is_dir());
+    // With sudo it may be somebody else's, who would find our folder there.
+    let own = rustix::process::geteuid().as_raw();
+    let is_own = |path: &Path| fs::metadata(path).is_ok_and(|it| it.is_dir() && it.uid() == own);
+    let usable = runtime.filter(|path| path.is_absolute() && is_own(path));
     match usable {
         Some(path) => Ok(path.join("cepa")),
         None => Ok(folder::path()?.join("run")),
