@@ -152,7 +152,7 @@ impl Connected {
             None => None,
             Some(place) => match sharing::come(&place, identity).await? {
                 Turn::Borrowed(session) if session.peer().is(&address.peer()) => {
-                    return Ok(Self::of(*session, None));
+                    return Ok(Self::of(session, None));
                 }
                 Turn::Borrowed(_) => {
                     let why = format!(
@@ -219,7 +219,7 @@ impl Connected {
     }
 
     /// Lends the session, where this is the command that was to dial.
-    fn lent(self, first: Option<sharing::First>, identity: &Identity) -> Self {
+    fn lent(self, first: Option<Box<sharing::First>>, identity: &Identity) -> Self {
         let lending = first.map(|first| first.lend(&self.session, identity));
         Self {
             lending: Mutex::new(lending),
@@ -299,7 +299,7 @@ impl Connected {
                 Ok(link.lent(Some(first), identity))
             }
             Turn::Borrowed(session) => match trust::judged(session.peer(), policy).await {
-                Ok(()) => Ok(Self::of(*session, None)),
+                Ok(()) => Ok(Self::of(session, None)),
                 Err(refusal) => {
                     let e = ConnectError::Tls(TlsError::Refused(refusal));
                     Err(explained(e, address, identity, None).await)

@@ -61,9 +61,9 @@ const ATTEMPTS: u32 = 10;
 /// What somebody finds who comes to a place.
 pub(crate) enum Turn {
     /// A session of another command.
-    Borrowed(Box<Session>),
+    Borrowed(Session),
     /// Nobody: it is for this one to dial.
-    First(First),
+    First(Box<First>),
 }
 
 /// Who dials. Others wait until it lends, or is dropped.
@@ -87,7 +87,7 @@ pub(crate) async fn come(place: &Place, identity: &Identity) -> Result<Turn, Fai
                 return Err(Failure::new(Code::Local, why));
             }
             match borrowed(stream, identity, &mut is_told).await {
-                Ok(session) => return Ok(Turn::Borrowed(Box::new(session))),
+                Ok(session) => return Ok(Turn::Borrowed(session)),
                 Err(BorrowError::Gone(_)) => {}
                 Err(BorrowError::Connect(e)) if e.is_transient() && attempts < ATTEMPTS => {
                     attempts += 1;
@@ -98,7 +98,7 @@ pub(crate) async fn come(place: &Place, identity: &Identity) -> Result<Turn, Fai
         }
         if let Some(lock) = Lock::take(&place.lock)? {
             let listener = transports::listen(&socket).await?;
-            return Ok(Turn::First(First { listener, lock }));
+            return Ok(Turn::First(Box::new(First { listener, lock })));
         }
         sleep(AGAIN).await;
     }

@@ -106,7 +106,8 @@ fn private(folder: &Path) -> Result<(), Failure> {
     }
     let there = fs::symlink_metadata(folder).map_err(failed)?;
     let own = rustix::process::geteuid().as_raw();
-    if there.is_dir() && there.uid() == own && there.mode() & 0o077 == 0 {
+    let for_others = there.mode() & 0o077;
+    if there.is_dir() && there.uid() == own && for_others == 0 {
         return Ok(());
     }
     let why = format!(
