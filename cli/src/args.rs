@@ -195,6 +195,7 @@ impl Command {
     pub(crate) fn is_watched(&self) -> bool {
         match self {
             Self::Serve(args) => args.watching.is_asked_for(),
+            Self::Share(args) => args.watching.is_asked_for(),
             Self::Relay(args) => args.watching.is_asked_for(),
             Self::Forward(args) => args.watching.is_asked_for(),
             // Its file may say so.
