@@ -62,6 +62,8 @@ mod serve;
 mod services;
 #[cfg(feature = "mesh")]
 mod share;
+#[cfg_attr(not(feature = "mesh"), path = "left_out/args_sharing.rs")]
+mod sharing;
 #[cfg(feature = "mesh")]
 mod status;
 #[cfg_attr(not(feature = "mesh"), path = "left_out/args_watching.rs")]
@@ -258,6 +260,8 @@ impl Command {
         match self {
             #[cfg(feature = "mesh")]
             Self::Serve(args) => args.watchers.watching.is_asked_for(),
+            #[cfg(feature = "mesh")]
+            Self::Share(args) => args.watching.is_asked_for(),
             #[cfg(feature = "mesh")]
             Self::Relay(args) => args.watchers.watching.is_asked_for(),
             #[cfg(all(feature = "forward", feature = "mesh"))]

@@ -15,8 +15,9 @@ use cepa::link::{ChatterSink, StatsHandle};
 use cepa::mux::Substream;
 use cepa::node::Node;
 use cepa::onion::Onion;
-use cepa::session::{Session, SessionEnd};
-use cepa::transports::Endpoint;
+use cepa::session::{ConnectError, Session, SessionEnd};
+use cepa::tls::TlsError;
+use cepa::transports::{Endpoint, TransportErrorKind};
 use futures::FutureExt as _;
 use tokio::time::timeout;
 
@@ -31,10 +32,11 @@ use crate::keep::{self, Keep};
 use crate::pausable::Pausable;
 use crate::references::{Introduction, Ticket};
 use crate::say::Line;
+use crate::sharing::{Lending, Turn};
 use crate::signal::Signals;
 use crate::silent_line::{Heard, Who};
 use crate::stack::{self, carries_session};
-use crate::{by_mesh, dial, reach, trust};
+use crate::{by_mesh, dial, reach, sharing, trust};
 
 /// The subprocess that a session runs over: another one when it was connected again.
 type SharedChild = Arc<Mutex<Option<Watched>>>;
@@ -48,6 +50,17 @@ pub(crate) struct Connected {
     node: Option<Node>,
     /// What a ticket is for.
     shared: Option<Vec<String>>,
+    /// Others of this machine have the session too.
+    lending: Mutex<Option<Lending>>,
+}
+
+/// How a session is made, and what becomes of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    pub(crate) local_hints: bool,
+    pub(crate) keep: Keep,
+    /// With other commands of this machine (`--share`).
+    pub(crate) shares: bool,
 }
 
 impl Connected {
@@ -58,12 +71,13 @@ impl Connected {
         trust: &Trust,
         identity: &Identity,
         on_line: Option<&OnLine>,
-        local_hints: bool,
-        keep: Keep,
+        how: How,
     ) -> Result<Self, Failure> {
         match target {
-            DialTarget::Place(address) => Self::dial(address, trust, identity, on_line, keep).await,
-            _ => Self::to_peer(target, trust, identity, local_hints, keep).await,
+            DialTarget::Place(address) => {
+                Self::dial(target, address, trust, identity, on_line, how).await
+            }
+            _ => Self::to_peer(target, trust, identity, how).await,
         }
     }
 
@@ -73,8 +87,12 @@ impl Connected {
         looking: &Looking,
         identity: &Identity,
     ) -> Result<Self, Failure> {
-        let hints = looking.local_hints.allowed;
-        Self::to(target, &looking.trust, identity, None, hints, Keep::Not).await
+        let how = How {
+            local_hints: looking.local_hints.allowed,
+            keep: Keep::Not,
+            shares: looking.sharing.wanted(),
+        };
+        Self::to(target, &looking.trust, identity, None, how).await
     }
 
     /// The same for who had a session there before: a person was asked then, if at all.
@@ -83,8 +101,7 @@ impl Connected {
         trust: &Trust,
         identity: &Identity,
         on_line: Option<&OnLine>,
-        local_hints: bool,
-        keep: Keep,
+        how: How,
     ) -> Result<Self, Failure> {
         match target {
             DialTarget::Place(address) => {
@@ -94,12 +111,13 @@ impl Connected {
                     address,
                     identity,
                     on_line,
-                    keep,
+                    keep: how.keep,
+                    shared_at: shared_at(target, identity, how)?,
                 };
                 let attempt = Self::attempt(&dialled, &policy, asked?, true);
                 attempt.await
             }
-            _ => Self::to_peer(target, trust, identity, local_hints, keep).await,
+            _ => Self::to_peer(target, trust, identity, how).await,
         }
     }
 
@@ -107,11 +125,10 @@ impl Connected {
         target: &DialTarget,
         trust: &Trust,
         identity: &Identity,
-        local_hints: bool,
-        keep: Keep,
+        how: How,
     ) -> Result<Self, Failure> {
         if let DialTarget::Ticket(ticket) = target {
-            return Self::by_ticket(ticket, trust, identity, keep).await;
+            return Self::by_ticket(ticket, trust, identity, how.keep).await;
         }
         let usage = |why: &str| Err(Failure::new(Code::Usage, why));
         if matches!(target, DialTarget::Code(_)) {
@@ -130,13 +147,26 @@ impl Connected {
                 ),
             ));
         }
-        let (session, node) = reach::dial(address, identity, local_hints, keep).await?;
-        Ok(Self {
-            session,
-            child: SharedChild::default(),
-            node: Some(node),
-            shared: None,
-        })
+        let first = match shared_at(target, identity, how)? {
+            None => None,
+            Some(place) => match sharing::come(&place, identity).await? {
+                Turn::Borrowed(session) if session.peer().is(&address.peer()) => {
+                    return Ok(Self::of(session, None));
+                }
+                Turn::Borrowed(_) => {
+                    let why = format!(
+                        "the connection that another cepa command shares is not with {}; use --no-share",
+                        address.peer()
+                    );
+                    return Err(Failure::new(Code::Identity, why));
+                }
+                Turn::First(first) => Some(first),
+            },
+        };
+        let dialled = reach::dial(address, identity, how.local_hints, how.keep).await;
+        let (session, node) = dialled?;
+        let link = Self::of(session, Some(node));
+        Ok(link.lent(first, identity))
     }
 
     /// Whoever has made a ticket, to whom it was shown.
@@ -151,11 +181,10 @@ impl Connected {
             return Err(Failure::new(Code::Usage, why));
         }
         let (session, node, services) = by_mesh::show_ticket(ticket, identity, keep).await?;
+        let shared = Some(services);
         Ok(Self {
-            session,
-            child: SharedChild::default(),
-            node: Some(node),
-            shared: Some(services),
+            shared,
+            ..Self::of(session, Some(node))
         })
     }
 
@@ -175,29 +204,44 @@ impl Connected {
             return Err(Failure::new(Code::Usage, why));
         }
         let (stream, session, node) = by_mesh::open_introduced(it, identity).await?;
-        let link = Self {
+        Ok((Self::of(session, Some(node)), stream))
+    }
+
+    fn of(session: Session, node: Option<Node>) -> Self {
+        Self {
             session,
             child: SharedChild::default(),
-            node: Some(node),
+            node,
             shared: None,
-        };
-        Ok((link, stream))
+            lending: Mutex::default(),
+        }
+    }
+
+    /// Lends the session, where this is the command that was to dial.
+    fn lent(self, first: Option<Box<sharing::First>>, identity: &Identity) -> Self {
+        let lending = first.map(|first| first.lend(&self.session, identity));
+        Self {
+            lending: Mutex::new(lending),
+            ..self
+        }
     }
 
     /// Dials, as [`Trust`] allows it.
     async fn dial(
+        target: &DialTarget,
         address: &Endpoint,
         trust: &Trust,
         identity: &Identity,
         on_line: Option<&OnLine>,
-        keep: Keep,
+        how: How,
     ) -> Result<Self, Failure> {
         carries_session(address)?;
         let dialled = Dialled {
             address,
             identity,
             on_line,
-            keep,
+            keep: how.keep,
+            shared_at: shared_at(target, identity, how)?,
         };
         let policy = trust::of_dialler(trust, address)?;
         let asked = trust::asked_for(trust)?;
@@ -235,9 +279,37 @@ impl Connected {
         Ok(link)
     }
 
-    /// One connection. What a device does not do is told the first time.
+    /// One connection, or another command's.
     async fn attempt(
         dialled: &Dialled<'_>,
+        policy: &Arc<dyn TrustPolicy>,
+        asked: Option<PeerId>,
+        again: bool,
+    ) -> Result<Self, Failure> {
+        let Dialled {
+            address, identity, ..
+        } = *dialled;
+        let Some(place) = &dialled.shared_at else {
+            return Self::own(dialled, policy, asked, again).await;
+        };
+        match sharing::come(place, identity).await? {
+            Turn::First(first) => {
+                let link = Self::own(dialled, policy, asked, again).await?;
+                Ok(link.lent(Some(first), identity))
+            }
+            Turn::Borrowed(session) => match trust::judged(session.peer(), policy).await {
+                Ok(()) => Ok(Self::of(session, None)),
+                Err(refusal) => {
+                    let e = ConnectError::Tls(TlsError::Refused(refusal));
+                    Err(explained(e, address, identity, None).await)
+                }
+            },
+        }
+    }
+
+    /// One connection. What a device does not do is told the first time.
+    async fn own(
+        how: &Dialled<'_>,
         policy: &Arc<dyn TrustPolicy>,
         asked: Option<PeerId>,
         again: bool,
@@ -247,14 +319,23 @@ impl Connected {
             identity,
             on_line,
             keep,
-        } = *dialled;
+            ..
+        } = *how;
         let mut config = stack::of(identity, Arc::clone(policy));
         config.ask_for = asked;
         config.resume = keep.at(address);
         let mut config = config.for_endpoint(address);
         let heard = Heard::on(&mut config.link, on_line.map(|it| (&it.chatter, &it.stats)));
         let dialled = dial::dial(address).await;
-        let mut stream = dialled?;
+        let mut stream = dialled.map_err(|e| {
+            let is_busy = e.kind() == TransportErrorKind::AddressInUse && address.is_line();
+            let failure = Failure::from(e);
+            if is_busy && how.shared_at.is_none() {
+                failure.with("or, if that is a cepa command of yours, start both with --share")
+            } else {
+                failure
+            }
+        })?;
         if !again {
             stream.remarks().iter().for_each(say);
         }
@@ -273,10 +354,8 @@ impl Connected {
                 let child = Arc::new(Mutex::new(child));
                 dial_again(&session, address, &child);
                 Ok(Self {
-                    session,
                     child,
-                    node: None,
-                    shared: None,
+                    ..Self::of(session, None)
                 })
             }
             Err(e) => Err(explained(e, address, identity, child).await),
@@ -333,6 +412,7 @@ impl Connected {
     pub(crate) async fn finish(&self) -> Result<(), Failure> {
         // While it has no connection the peer would not hear of it, nor get what it has not got yet.
         keep::connected(&self.session).await;
+        let _lock = self.end_lending().await;
         self.session.close().await;
         let end = self.session.closed().await;
         self.close().await;
@@ -354,7 +434,15 @@ impl Connected {
         self.close_telling(false).await;
     }
 
+    /// Waits for other commands that have the session too. What this gives is kept until it is closed.
+    async fn end_lending(&self) -> Option<sharing::Lock> {
+        let lending = self.lending.lock();
+        let lending = lending.unwrap_or_else(PoisonError::into_inner).take();
+        lending?.end(&self.session).await
+    }
+
     async fn close_telling(&self, tells: bool) {
+        let _lock = self.end_lending().await;
         let mut signals = Signals::watch();
         let knows = tokio::select! {
             knows = timeout(GOODBYE, self.goodbye(tells)) => knows == Ok(true),
@@ -393,6 +481,21 @@ struct Dialled<'a> {
     identity: &'a Identity,
     on_line: Option<&'a OnLine>,
     keep: Keep,
+    /// With other commands.
+    shared_at: Option<sharing::Place>,
+}
+
+/// Where the session is shared with other commands of this machine, where it is.
+fn shared_at(
+    target: &DialTarget,
+    identity: &Identity,
+    how: How,
+) -> Result<Option<sharing::Place>, Failure> {
+    if how.shares {
+        sharing::Place::of(target, identity)
+    } else {
+        Ok(None)
+    }
 }
 
 /// Asks a person about a stranger, who is known from then on.

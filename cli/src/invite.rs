@@ -197,7 +197,8 @@ async fn by_control(args: &Invite, control: &Path) -> Result<(), Failure> {
         Failure::from(e).with(format_args!("is a node running with `control = \"{at}\"`?"))
     })?;
     let (answers, mut asking) = tokio::io::split(stream);
-    let asked = json!({ "invite": { "name": args.name, "minutes": args.minutes } });
+    let wanted = json!({ "name": args.name, "minutes": args.minutes, "short": args.code });
+    let asked = json!({ "invite": wanted });
     let sent = asking.write_all(format!("{asked}\n").as_bytes()).await;
     sent.map_err(|_| ended())?;
     let mut answers = BufReader::new(answers).lines();
@@ -205,12 +206,21 @@ async fn by_control(args: &Invite, control: &Path) -> Result<(), Failure> {
         let answer: Value = serde_json::from_str(&line).map_err(|_| ended())?;
         let text = |key: &str| answer[key].as_str().map(str::to_owned);
         if let Some(error) = text("error") {
-            return Err(Failure::new(Code::Refused, error));
+            let status = answer["code"].as_u64().and_then(|n| u8::try_from(n).ok());
+            let failure = Failure::new(Code::Refused, error);
+            return Err(match status {
+                Some(status @ 1..) => failure.exiting(status),
+                _ => failure,
+            });
         }
         if answer["expired"] == Value::Bool(true) {
             return Err(expired());
         }
         if let Some(code) = text("code") {
+            if args.code && answer["short"] != Value::Bool(true) {
+                let why = format!("{at}: that node makes no short codes; update it");
+                return Err(Failure::new(Code::Refused, why));
+            }
             hand_over(args, &code)?;
             say(format_args!(
                 "the node invites for {}; on the other machine, run:",

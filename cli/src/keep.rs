@@ -215,7 +215,8 @@ impl Paths {
 
 /// Says that the session ends with its connection, though something else was asked for.
 pub(crate) fn warn_if_not(session: &Session) {
-    if !session.outlives_connections() {
+    // Of another command's, that one has said it.
+    if !session.outlives_connections() && !session.is_borrowed() {
         let line = "warning: the peer keeps no sessions; this one ends with its connection";
         say(Line::from(line).with("peer", session.peer().id()));
     }

@@ -141,6 +141,8 @@ mod settings;
 mod settings_file;
 #[cfg(feature = "mesh")]
 mod share;
+#[cfg_attr(not(feature = "mesh"), path = "left_out/sharing.rs")]
+mod sharing;
 #[cfg_attr(not(feature = "mesh"), path = "left_out/short_code.rs")]
 mod short_code;
 #[cfg(feature = "files")]

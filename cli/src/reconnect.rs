@@ -17,7 +17,7 @@ use cepa::session::Backoff;
 use tokio::time::{Instant, timeout};
 
 use crate::args::{DialTarget, Dialling, Trust};
-use crate::connection::{Connected, OnLine};
+use crate::connection::{Connected, How, OnLine};
 use crate::exit::{Failure, say};
 use crate::keep::{self, Keep};
 use crate::log::{OURS, say_of_session};
@@ -43,8 +43,7 @@ pub(crate) struct Reconnect<'a> {
     trust: &'a Trust,
     identity: &'a Identity,
     on_line: Option<OnLine>,
-    local_hints: bool,
-    keep: Keep,
+    how: How,
     /// Nothing is lost while a session has no connection.
     whole: bool,
     /// Takes a line on a connection that is lost or back.
@@ -74,8 +73,11 @@ impl<'a> Reconnect<'a> {
             trust: &dialling.trust,
             identity,
             on_line,
-            local_hints: dialling.local_hints.allowed,
-            keep: Keep::Not,
+            how: How {
+                local_hints: dialling.local_hints.allowed,
+                keep: Keep::Not,
+                shares: dialling.sharing.wanted(),
+            },
             whole: true,
             notify: |peer, line| say_of_session(OURS, Line::from(line).with("peer", peer)),
             backoff: backoff.with_network(&NetworkChanges::system()),
@@ -85,7 +87,7 @@ impl<'a> Reconnect<'a> {
 
     /// Keeps a session whose connection is lost.
     pub(crate) fn keeping(mut self, keep: Keep) -> Self {
-        self.keep = keep;
+        self.how.keep = keep;
         self
     }
 
@@ -105,12 +107,12 @@ impl<'a> Reconnect<'a> {
     /// are soon over; with `reconnect` until there is some.
     pub(crate) async fn first(&mut self, reconnect: bool) -> Result<Connected, Failure> {
         let (target, trust, identity) = (self.target, self.trust, self.identity);
-        let (on_line, local_hints, keep) = (self.on_line.as_ref(), self.local_hints, self.keep);
-        let first = Connected::to(target, trust, identity, on_line, local_hints, keep);
+        let (on_line, how) = (self.on_line.as_ref(), self.how);
+        let first = Connected::to(target, trust, identity, on_line, how);
         let connection = match first.await {
             Err(failure) if failure.is_full() => {
                 let again = self.backoff.again(
-                    || Connected::again(target, trust, identity, on_line, local_hints, keep),
+                    || Connected::again(target, trust, identity, on_line, how),
                     Failure::is_full,
                 );
                 if reconnect {
@@ -165,9 +167,9 @@ impl<'a> Reconnect<'a> {
     ) -> Result<Connected, Failure> {
         self.backoff.reset_after(self.since.elapsed());
         let (target, trust, identity) = (self.target, self.trust, self.identity);
-        let (on_line, local_hints, keep) = (self.on_line.as_ref(), self.local_hints, self.keep);
+        let (on_line, how) = (self.on_line.as_ref(), self.how);
         let again = self.backoff.again(
-            || Connected::again(target, trust, identity, on_line, local_hints, keep),
+            || Connected::again(target, trust, identity, on_line, how),
             |failure: &Failure| {
                 if failure.is_transient() && failure.message != reported {
                     reported.clone_from(&failure.message);

@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) relay: Option<PeerAddr>,
     /// Like `--proxy`.
     pub(crate) proxy: Option<ProxyChoice>,
+    /// Like `--share`, for whatever is dialled.
+    pub(crate) control: bool,
     pub(crate) targets: BTreeMap<String, Target>,
 }
 
@@ -47,6 +49,7 @@ pub(crate) struct Options {
     pub(crate) durable: Option<bool>,
     pub(crate) park: Option<Duration>,
     pub(crate) reconnect: bool,
+    pub(crate) control: Option<bool>,
     pub(crate) local_hints: bool,
     pub(crate) identity: Option<PathBuf>,
     pub(crate) escape: Option<EscapeChar>,

@@ -34,6 +34,8 @@ struct File {
     relay: Option<Spanned<String>>,
     proxy: Option<Spanned<String>>,
     #[serde(default)]
+    control: bool,
+    #[serde(default)]
     targets: BTreeMap<Spanned<String>, FileTarget>,
 }
 
@@ -49,6 +51,7 @@ struct FileTarget {
     park: Option<Spanned<String>>,
     #[serde(default)]
     reconnect: bool,
+    control: Option<bool>,
     #[serde(default)]
     local_hints: bool,
     identity: Option<PathBuf>,
@@ -117,6 +120,11 @@ pub(crate) fn proxy() -> Result<Option<ProxyChoice>, Failure> {
     }
 }
 
+/// Whether connections are shared. A file that is wrong says nothing of it.
+pub(crate) fn control() -> bool {
+    read().is_ok_and(|settings| settings.control)
+}
+
 fn read_at(path: &Path) -> Result<Settings, Failure> {
     let local = |why: String| Failure::new(Code::Local, format!("{}: {why}", path.display()));
     let bytes = read_private(path, MAX_FILE).map_err(|e: PrivateFileError| local(e.to_string()))?;
@@ -178,6 +186,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     Ok(Settings {
         relay: relay.transpose()?,
         proxy,
+        control: file.control,
         targets,
     })
 }
@@ -245,6 +254,7 @@ fn judged(
         durable: target.durable,
         park: park.transpose()?,
         reconnect: target.reconnect,
+        control: target.control,
         local_hints: target.local_hints,
         identity: target.identity.map(|file| folder.join(file)),
         escape: target
@@ -301,6 +311,7 @@ mod tests {
         let text = format!(
             r#"
 relay = "cepa://{ID}@tcp:relay:7711"
+control = true
 [targets.board]
 address = "serial:/dev/ttyUSB0"
 expect = "{ID}"
@@ -308,6 +319,7 @@ service = "sh"
 escape = "none"
 log = "board.log"
 reconnect = true
+control = false
 identity = "board.pem"
 [targets.ann]
 address = ["tcp:ann:7000", "relay:{ID}@tcp:relay:7711"]
@@ -322,7 +334,9 @@ durable = false
         let settings = parse_it(&text).unwrap();
         assert_eq!(settings.relay.unwrap().peer(), ID.parse().unwrap());
         let board = &settings.targets["board"];
-        assert_eq!((board.line, board.service.as_deref()), (3, Some("sh")));
+        assert!(settings.control);
+        assert_eq!(board.options.control, Some(false));
+        assert_eq!((board.line, board.service.as_deref()), (4, Some("sh")));
         assert_eq!(board.options.escape.unwrap().byte(), None);
         assert_eq!(
             board.options.identity.as_deref(),

@@ -14,10 +14,12 @@ use cepa::node::{Access, PeerAddr};
 use cepa::protocols::ticket::{MAX_SERVICES, Ticket, Tickets};
 use cepa::tls::TlsConfig;
 use cepa::transports;
+use tokio::time::Instant;
 
 use crate::args::{self, Service, Target};
 use crate::by_mesh;
 use crate::columns::count;
+use crate::control::OfNode;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::keep::{Keep, in_words};
@@ -28,6 +30,7 @@ use crate::service::Services;
 use crate::service_check;
 use crate::signal::Signals;
 use crate::stack::{self, carries_session};
+use crate::watched::Watched;
 use crate::{folder, id, inviting, settings_file, short_code};
 
 /// How long a ticket lasts where nothing else is said.
@@ -38,6 +41,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
     check(&args)?;
+    let since = Instant::now();
     let now = folder::now();
     let lasts = args.lasts.unwrap_or(A_DAY);
     let expires = args.until.unwrap_or_else(|| folder::in_time(lasts));
@@ -87,6 +91,10 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
         direct.extend(inviting::places(&listening, args.public.as_deref()));
     }
     unsaved.save(&identity)?;
+    let watched = Watched::open(&args.watching, || {
+        Arc::new(OfNode::new("share", since, &mesh))
+    });
+    let watched = watched.await?;
     let address = inviting::hints(direct, &through)
         .into_iter()
         .try_fold(PeerAddr::new(own), PeerAddr::with_hint)?;
@@ -157,6 +165,7 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
             }
         }
     };
+    watched.close().await;
     reach::leave(node, &mut signals, false).await;
     services.end().await;
     result

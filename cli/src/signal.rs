@@ -2,6 +2,7 @@
 //! where somebody watches for it, to read the configuration again. Where it is ignored, as under nohup, it stays so.
 
 use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(unix)]
 use std::{future::poll_fn, task::Poll};
 
@@ -112,11 +113,19 @@ async fn one(signal: Option<&mut Signal>) {
     pending::<()>().await;
 }
 
+/// Whether somebody has asked this process to end, and was heard.
+pub(crate) fn has_come() -> bool {
+    CAME.load(Ordering::Relaxed)
+}
+
+static CAME: AtomicBool = AtomicBool::new(false);
+
 #[cfg(unix)]
 async fn one_of(signals: &mut [(u8, Signal)]) -> u8 {
     poll_fn(|cx| {
         for (number, signal) in &mut *signals {
             if let Poll::Ready(Some(())) = signal.poll_recv(cx) {
+                CAME.store(true, Ordering::Relaxed);
                 return Poll::Ready(*number);
             }
         }
@@ -152,6 +161,7 @@ impl Signals {
 
     pub(crate) async fn ended_by(&mut self) -> u8 {
         self.asked_to_end().await;
+        CAME.store(true, Ordering::Relaxed);
         2
     }
 }

@@ -9,11 +9,12 @@
 use std::sync::Arc;
 
 use cepa::identity::{
-    AcceptAny, AnyOf, CaRoots, Identity, PeerId, Pinned, TrustKnown, TrustPolicy, place_of,
+    AcceptAny, AnyOf, CaRoots, Identity, PeerId, Pinned, Refusal, TrustKnown, TrustPolicy, place_of,
 };
 use cepa::node::{Access, Event};
 use cepa::tls::Peer;
 use cepa::transports::Endpoint;
+use tokio::task::spawn_blocking;
 
 use crate::args::{AllowArg, Expected, Trust};
 use crate::exit::{Code, Failure, say};
@@ -49,6 +50,17 @@ pub(crate) fn of_dialler(
         None => Ok(known),
         Some(roots) => Ok(Arc::new(AnyOf::new([known, authority(roots, address)?]))),
     }
+}
+
+/// Whether a policy takes a peer that another command of this machine has met, as it would one of this command's own handshakes.
+pub(crate) async fn judged(peer: &Peer, policy: &Arc<dyn TrustPolicy>) -> Result<(), Refusal> {
+    let (peer, policy) = (peer.clone(), Arc::clone(policy));
+    let judging = spawn_blocking(move || {
+        peer.judged_by(&*policy, folder::now())?;
+        policy.proven(&peer.presented(folder::now()))
+    });
+    // It was stopped by a panic, or the process ends.
+    judging.await.unwrap_or(Err(Refusal::NoCertificate))
 }
 
 /// Whom `--expect` names.

@@ -8,7 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
+use cepa::transports::testkit::LineSettings;
 use common::desk::Desk;
+use common::line::join;
 use common::{PATIENCE, Place, Server, failed, finish, text};
 use serde_json::Value;
 
@@ -68,6 +70,48 @@ fn ended(mut child: Child) {
     drop(child.stdin.take());
     let output = finish(child);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+/// What the two ends of a line tell of it is the same.
+#[test]
+fn the_link_of_a_serial_line_stands_among_the_layers() {
+    let place = Place::new();
+    let runtime = join(&place, &LineSettings::new(1_000_000.0), 1);
+    let port = |name: &str| format!("serial:{},baud=115200", place.text(name));
+    let control = place.text("serve.sock");
+    let words = ["--allow", "any", "--service", "up=echo:", "--control"];
+    let server = place.serve(&[&[&port("b")[..]], &words[..], &[&control]].concat());
+    let id = server.id();
+    let said = common::noise(20_000);
+    let child = held(&place, &[&port("a"), "up", "--expect", &id], &said);
+    let fits = |seen: &Value| {
+        let [session] = list(seen, "sessions") else {
+            return false;
+        };
+        let layers = list(session, "layers");
+        let names: Vec<_> = layers.iter().map(|it| &it["layer"]).collect();
+        assert_eq!(names, ["mux", "tls", "link", "serial"]);
+        let [_, tls, link, serial] = layers else {
+            panic!("{layers:#?}")
+        };
+        let all_of = |way: &str| {
+            let of = |layer: &Value, what: &str| number(layer, &format!("{what}_{way}"));
+            // All that TLS has sealed went through it, and more than that onto the line.
+            of(link, "data") >= of(tls, "bytes")
+                && of(link, "bytes") > of(link, "data")
+                && of(link, "data") > 20_000.0
+                && of(serial, "bytes") >= of(link, "bytes")
+        };
+        let frames = |what: &str| number(link, &format!("frames_{what}"));
+        all_of("in") && all_of("out") && frames("sent") > 20.0 && frames("received") > 20.0
+    };
+    status_when(&place, &control, fits);
+    let shown = place.succeeds(&["status", "--control", &control]);
+    let shown: Vec<_> = shown.split_whitespace().collect();
+    assert!(shown.join(" ").contains(", link "), "{shown:?}");
+    ended(child);
+    drop(server);
+    runtime.shutdown_background();
 }
 
 #[test]

@@ -209,6 +209,56 @@ fn of_several_services_the_friend_names_one_and_nothing_else_opens() {
 }
 
 #[test]
+fn who_shares_looks_at_who_uses_the_ticket() {
+    let (ann, bob) = (Place::new(), Place::new());
+    let bob_id = bob.succeeds(&["id", "show"]);
+    let control = ann.text("share.sock");
+    let share = Share::start(
+        &ann,
+        &[
+            "up=echo:",
+            "--listen",
+            "tcp:127.0.0.1:0",
+            "--control",
+            &control,
+            "--metrics",
+            "0",
+        ],
+    );
+    let look = || -> serde_json::Value {
+        let json = ann.succeeds(&["status", "--control", &control, "--json"]);
+        assert!(!json.contains(&share.ticket));
+        serde_json::from_str(&json).unwrap()
+    };
+    let before = look();
+    assert_eq!(before["command"], "share");
+    assert_eq!(before["services"], serde_json::json!(["up"]));
+    let mut bobs = bob
+        .cepa(&["connect", &share.ticket, "up"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    bobs.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    bobs.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    assert_eq!(look()["sessions"][0]["peer"], bob_id.trim());
+    drop(bobs.stdin.take());
+    assert!(finish(bobs).status.success());
+    let told = share
+        .wait_for("metrics at http://127.0.0.1:")
+        .pop()
+        .unwrap();
+    let at = told.strip_prefix("metrics at http://").unwrap();
+    let mut page = TcpStream::connect(at.strip_suffix("/metrics").unwrap()).unwrap();
+    page.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    page.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\ncepa_sessions_total"), "{answer}");
+    assert_eq!(share.end().0, Some(0));
+    assert!(!std::path::Path::new(&control).exists());
+}
+
+#[test]
 fn uses_and_time_run_out_and_ones_own_ticket_is_recognised_each_in_its_own_words() {
     let (ann, bob) = (Place::new(), Place::new());
     bob.succeeds(&["id", "show"]);

@@ -194,6 +194,45 @@ fn an_invitation_goes_by_a_code_as_well() {
 }
 
 #[test]
+fn a_running_node_invites_by_a_code() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
+    ann.succeeds(&["id", "show"]);
+    let (control, file) = (ann.text("node.sock"), ann.text("node.toml"));
+    let settings = format!(
+        "control = \"{control}\"\nlisten = [\"tcp:127.0.0.1:0\"]\n\
+         [services.up]\nto = \"echo:\"\nallow = [\"known\"]\n"
+    );
+    std::fs::write(&file, &settings).unwrap();
+    let node = Server::start(&ann, &["node", "--config", &file]);
+    let words = ["invite", "--control", &control, "--code"];
+    let why = failed(&ann.run(&words), 2);
+    assert!(why.contains("--code needs a relay"), "{why}");
+    drop(node);
+
+    std::fs::write(&file, format!("register = [\"{at}\"]\n{settings}")).unwrap();
+    let mut node = Server::start(&ann, &["node", "--config", &file]);
+    let more = ["--control", &control, "--name", "bob"];
+    let (invite, code) = invite(&ann, &more);
+    assert_eq!(code.len(), 13, "{code}");
+    let words = ["join", &code, "--relay", &at, "--name", "ann"];
+    let output = bob.run(&words);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let (status, told) = invite.finish();
+    assert_eq!(status, Some(0), "{told}");
+    assert!(told.contains("remembered as bob"), "{told}");
+    node.wait_for("the code was used");
+
+    // Somebody guesses: the code is used up, and whoever invites reads that.
+    let (invite, code) = self::invite(&ann, &["--control", &control]);
+    let why = failed(&bob.run(&["join", &another(&code), "--relay", &at]), 7);
+    assert!(why.contains("wrong, and used up"), "{why}");
+    let (status, told) = invite.finish();
+    assert_eq!(status, Some(7), "{told}");
+    assert!(told.contains("run cepa invite again"), "{told}");
+}
+
+#[test]
 fn a_wrong_code_uses_an_invitation_up_too() {
     let (host, ann, eve) = (Place::new(), Place::new(), Place::new());
     let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");

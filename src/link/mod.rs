@@ -56,7 +56,7 @@ pub use cepa_transports::endpoint::Escapes;
 pub use config::{ChatterSink, Config};
 pub use driver::Driver;
 pub use error::LinkError;
-pub use stats::{Stats, StatsHandle};
+pub use stats::{LinkInfo, Stats, StatsHandle};
 pub use stream::Link;
 
 use engine::Engine;
@@ -73,12 +73,17 @@ pub fn link(io: impl ByteStream, side: Side, config: &Config) -> (Link, Driver) 
         shared::now(),
     )));
     if let Some(handle) = &config.stats {
-        let of = Arc::downgrade(&shared);
-        handle.set(Box::new(move || {
-            let shared = of.upgrade()?;
-            Some(shared.command(|inner| (inner.engine.stats(), false)))
-        }));
+        read_by(handle, &shared);
     }
     let driver = Driver::new(io, Arc::clone(&shared), config.chatter.clone());
     (Link::new(shared), driver)
+}
+
+/// Gives the counters to a handle, as long as the link is there.
+fn read_by(handle: &StatsHandle, shared: &Arc<Shared>) {
+    let of = Arc::downgrade(shared);
+    handle.set(Box::new(move || {
+        let shared = of.upgrade()?;
+        Some(shared.command(|inner| (inner.engine.stats(), false)))
+    }));
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cepa_transports::meter::Meter;
+
 /// Counters of a link since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -43,5 +45,53 @@ impl StatsHandle {
 impl fmt::Debug for StatsHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StatsHandle").finish_non_exhaustive()
+    }
+}
+
+/// What has passed a link that lies inside a stack.
+#[derive(Clone, Debug)]
+pub struct LinkInfo {
+    stats: StatsHandle,
+    above: Meter,
+    below: Meter,
+}
+
+impl LinkInfo {
+    pub(crate) fn new(stats: StatsHandle, above: Meter, below: Meter) -> Self {
+        Self {
+            stats,
+            above,
+            below,
+        }
+    }
+
+    /// Bytes that it has given to the layer above.
+    #[must_use]
+    pub fn data_in(&self) -> u64 {
+        self.above.bytes_in()
+    }
+
+    /// Bytes that it has taken from the layer above.
+    #[must_use]
+    pub fn data_out(&self) -> u64 {
+        self.above.bytes_out()
+    }
+
+    /// Bytes that came from the line: frames, damaged ones, and what is not of the link.
+    #[must_use]
+    pub fn bytes_in(&self) -> u64 {
+        self.below.bytes_in()
+    }
+
+    /// Bytes that went onto the line, repetitions included.
+    #[must_use]
+    pub fn bytes_out(&self) -> u64 {
+        self.below.bytes_out()
+    }
+
+    /// Its counters; none once it is over.
+    #[must_use]
+    pub fn stats(&self) -> Option<Stats> {
+        self.stats.stats()
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::engine::End;
 use super::shared::{Shared, now};
-use super::stats::Stats;
+use super::stats::{Stats, StatsHandle};
 
 /// A reliable byte stream over an unreliable one.
 ///
@@ -31,6 +31,13 @@ pub struct Link {
 impl Link {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// What reads the counters when the link is inside a stack.
+    pub(crate) fn handle(&self) -> StatsHandle {
+        let handle = StatsHandle::default();
+        super::read_by(&handle, &self.shared);
+        handle
     }
 
     /// Counters since the start.

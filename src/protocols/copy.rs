@@ -48,6 +48,8 @@ pub(crate) struct End {
     ended: bool,
     /// Nothing more goes to it.
     shut: bool,
+    /// The other end learns otherwise of the end of this one's session.
+    told_apart: bool,
 }
 
 impl End {
@@ -57,12 +59,40 @@ impl End {
             held,
             ended: false,
             shut: false,
+            told_apart: false,
         }
+    }
+
+    /// The other end's session ends with this one's: a reset before that would say something else.
+    pub(crate) fn ending_with_its_session(mut self) -> Self {
+        self.told_apart = true;
+        self
+    }
+
+    /// Nothing comes from it any more, for this reason.
+    fn cut(&self, error: &io::Error) -> WayEnd {
+        self.over(error).unwrap_or(WayEnd::Cut(code_of(error)))
+    }
+
+    /// It takes no more.
+    fn left(&self, error: &io::Error) -> WayEnd {
+        self.over(error).unwrap_or(WayEnd::Left(code_of(error)))
+    }
+
+    fn over(&self, error: &io::Error) -> Option<WayEnd> {
+        let is_over = matches!(
+            stream_error(error),
+            Some(StreamError::Session(_) | StreamError::SessionClosedByPeer)
+        );
+        (self.told_apart && is_over).then_some(WayEnd::Over)
     }
 }
 
 /// Carries a join to its end: both ways have ended and left, one of the ends failed, or `over` gave the code of a
 /// reset. `moved` hears how many bytes each step took on.
+///
+/// Where the session of an end is over that is [told apart](End::ending_with_its_session), both streams come back: dropping them is a
+/// reset.
 ///
 /// # Cancel safety
 /// Dropping the future resets both ends.
@@ -72,7 +102,7 @@ pub(crate) async fn copy(
     policy: Arc<dyn Policy>,
     over: impl Future<Output = u32>,
     mut moved: impl FnMut(usize),
-) {
+) -> Option<[Substream; 2]> {
     let mut over = pin!(over);
     let mut there = Allowance::new(Arc::clone(&policy));
     let mut back = Allowance::new(policy);
@@ -98,7 +128,7 @@ pub(crate) async fn copy(
                 && end.held.is_empty()
                 && let Poll::Ready(error) = end.stream.poll_lost(cx)
             {
-                *way = Some(WayEnd::Left(code_of(&error)));
+                *way = Some(end.left(&error));
             }
         }
         match verdict(first, second) {
@@ -110,13 +140,18 @@ pub(crate) async fn copy(
         Ok(closing) => tokio::select! {
             biased;
             code = over => Err(code),
-            _ = async { tokio::join!(finish(&mut one.stream, closing[0]), finish(&mut two.stream, closing[1])) } => Ok(()),
+            _ = async { tokio::join!(finish(&mut one.stream, closing[0]), finish(&mut two.stream, closing[1])) } => Ok(closing),
         },
         Err(code) => Err(code),
     };
-    if let Err(code) = ended {
-        one.stream.reset(code);
-        two.stream.reset(code);
+    match ended {
+        Err(code) => {
+            one.stream.reset(code);
+            two.stream.reset(code);
+            None
+        }
+        Ok([Closing::Session, _]) => Some([one.stream, two.stream]),
+        Ok(_) => None,
     }
 }
 
@@ -129,6 +164,8 @@ enum WayEnd {
     Cut(u32),
     /// What takes takes no more. It may have said something before.
     Left(u32),
+    /// A session is over, which the other end is told apart.
+    Over,
 }
 
 /// What one end is told, behind all that was written to it.
@@ -137,12 +174,15 @@ enum Closing {
     /// It has its end already.
     End,
     Reset(u32),
+    /// Nothing: its session ends.
+    Session,
 }
 
 /// What the two ends are told, given how the way from the first to the second has ended and how the other one has; `None`: it goes on.
 fn verdict(first: Option<WayEnd>, second: Option<WayEnd>) -> Option<[Closing; 2]> {
-    use WayEnd::{Cut, Ended, Left};
+    use WayEnd::{Cut, Ended, Left, Over};
     Some(match (first, second) {
+        (Some(Over), _) | (_, Some(Over)) => [Closing::Session; 2],
         (Some(Cut(code)), _) | (_, Some(Cut(code))) | (Some(Left(code)), Some(Left(_))) => {
             [Closing::Reset(code); 2]
         }
@@ -159,6 +199,9 @@ async fn finish(stream: &mut Substream, closing: Closing) {
     match closing {
         Closing::End => {
             let _ = stream.drained(None).await;
+        }
+        Closing::Session => {
+            let _ = stream.drained(Some(STALLED)).await;
         }
         Closing::Reset(code) => {
             let _ = stream.drained(Some(STALLED)).await;
@@ -181,14 +224,14 @@ fn poll_way(
             match ready!(from.stream.poll_read_chunk(cx)) {
                 Ok(Some(chunk)) => from.held = chunk,
                 Ok(None) => from.ended = true,
-                Err(e) => return Poll::Ready(WayEnd::Cut(code_of(&e))),
+                Err(e) => return Poll::Ready(from.cut(&e)),
             }
         }
         if from.held.is_empty() {
             if from.ended && !to.shut {
                 match ready!(Pin::new(&mut to.stream).poll_shutdown(cx)) {
                     Ok(()) => to.shut = true,
-                    Err(e) => return Poll::Ready(WayEnd::Left(code_of(&e))),
+                    Err(e) => return Poll::Ready(to.left(&e)),
                 }
             }
             if from.ended {
@@ -200,7 +243,7 @@ fn poll_way(
         let mut part = from.held.slice(..most);
         let n = match ready!(to.stream.poll_write_chunk(cx, &mut part)) {
             Ok(n) => n,
-            Err(e) => return Poll::Ready(WayEnd::Left(code_of(&e))),
+            Err(e) => return Poll::Ready(to.left(&e)),
         };
         from.held.advance(n);
         allowance.used(n);

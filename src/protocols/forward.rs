@@ -219,7 +219,7 @@ async fn join(near: Onion<Substream>, far: Onion<Substream>, place: &Place) {
         place.taken_back().await;
         TAKEN_BACK
     };
-    copy(near, far, Arc::new(Unlimited), over, |_| place.used()).await;
+    let _ = copy(near, far, Arc::new(Unlimited), over, |_| place.used()).await;
 }
 
 /// No rate but that of the two ends.

@@ -5,6 +5,7 @@
 //! | [`pairing`] | two people bring their machines together by a code | - |
 //! | [`directory`] | which services a peer may open | - |
 //! | [`forward`] | a service of another peer, offered as one's own | - |
+//! | [`sharing`] | several programs of one user on one session | - |
 //! | [`relay`] | reaching a peer that nobody can connect to | `mesh` |
 //! | [`introduction`] | references to services that peers give each other | `mesh` |
 //! | [`ticket`] | a text that gives whoever uses it first some services of a peer | `mesh` |
@@ -37,6 +38,7 @@ mod pool;
 pub mod relay;
 #[cfg(feature = "sealed")]
 pub mod sealed;
+pub mod sharing;
 #[cfg(any(feature = "mesh", feature = "sealed"))]
 mod signed;
 #[cfg(feature = "mesh")]

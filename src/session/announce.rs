@@ -349,6 +349,7 @@ async fn announce(
             since: Instant::now(),
             open_timeout: config.open_timeout,
             arrivals: Mutex::new(Arrivals::new(config.header_timeout)),
+            borrowed: false,
             bearing: std::sync::Mutex::default(),
         }),
     })
@@ -466,5 +467,7 @@ fn unannounced(error: mux::MuxError) -> ConnectError {
         },
         SessionEnd::GoneAway { code } => ConnectError::GoneAway { code },
         SessionEnd::NoRuntime => ConnectError::NoRuntime,
+        // Known only behind this.
+        SessionEnd::LenderGone => ConnectError::Over,
     }
 }

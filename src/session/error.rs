@@ -47,6 +47,11 @@ pub enum SessionEnd {
     /// It was closed here while it had no connection, so the peer does not know: what was on its way to it is lost.
     #[error("this end closed the session while its connection was lost, so the peer was not told")]
     ClosedUnheard,
+    /// It ran over the session of another program of this machine, which has ended, or has lost it.
+    #[error(
+        "the session is lost: the program that shared its connection has lost it, or has ended"
+    )]
+    LenderGone,
     /// It has not ended: it was asked outside a tokio runtime, which has the timers for that.
     #[error("a session works only inside a tokio runtime: call it inside one")]
     NoRuntime,
@@ -64,6 +69,7 @@ impl SessionEnd {
             | Self::Lost(_)
             | Self::GivenUp(_)
             | Self::ClosedUnheard
+            | Self::LenderGone
             | Self::NoRuntime => false,
         }
     }
@@ -74,9 +80,11 @@ impl SessionEnd {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Closed | Self::ClosedUnheard | Self::NoRuntime => false,
-            Self::GivenUp(_) | Self::ClosedByPeer | Self::GoneAway { .. } | Self::GaveUp { .. } => {
-                true
-            }
+            Self::GivenUp(_)
+            | Self::ClosedByPeer
+            | Self::GoneAway { .. }
+            | Self::GaveUp { .. }
+            | Self::LenderGone => true,
             Self::Tls(error) => error.is_transient(),
             Self::Lost(error) => error.is_transient(),
         }
@@ -103,7 +111,7 @@ impl SessionEnd {
     fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Closed | Self::ClosedUnheard => io::ErrorKind::NotConnected,
-            Self::GivenUp(_) => io::ErrorKind::ConnectionReset,
+            Self::GivenUp(_) | Self::LenderGone => io::ErrorKind::ConnectionReset,
             Self::ClosedByPeer | Self::GoneAway { .. } | Self::GaveUp { .. } => {
                 io::ErrorKind::ConnectionAborted
             }

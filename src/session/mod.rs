@@ -117,6 +117,7 @@
 //! | `options.rs` | how a substream is opened |
 //! | `pause.rs` | silence that the peer is told of before |
 //! | `substream.rs` | what an open substream can be told |
+//! | `borrowed.rs` | a session of another program of this machine, in which this one opens substreams |
 //! | `paths.rs` | the connections of a session that outlives them |
 //! | `resuming.rs` | the hello on such a connection |
 //! | `supervise.rs` | dials the next one when one is lost |
@@ -141,6 +142,7 @@ use crate::tls::{Peer, TlsConfig};
 
 mod announce;
 mod backoff;
+mod borrowed;
 mod error;
 mod header;
 mod incoming;
@@ -201,6 +203,8 @@ struct Inner {
     since: Instant,
     open_timeout: Duration,
     arrivals: Mutex<Arrivals>,
+    /// It runs over the session of another program.
+    borrowed: bool,
     /// Who bears with the pause that the peer asked for last.
     bearing: std::sync::Mutex<Option<AbortHandle>>,
 }
@@ -418,6 +422,9 @@ impl Session {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub async fn ping(&self) -> Result<Duration, SessionEnd> {
+        if self.inner.borrowed {
+            return self.ping_through().await;
+        }
         self.inner
             .mux
             .ping()
@@ -490,6 +497,9 @@ impl Session {
     /// connection at the moment, it has not.
     fn ended(&self, error: mux::MuxError) -> SessionEnd {
         match (SessionEnd::from_mux(error), &self.inner.lasting) {
+            (SessionEnd::Lost(_) | SessionEnd::Tls(_), _) if self.inner.borrowed => {
+                SessionEnd::LenderGone
+            }
             (SessionEnd::Closed, Some(lasting)) if lasting.is_unheard() => {
                 SessionEnd::ClosedUnheard
             }

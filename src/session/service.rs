@@ -172,6 +172,10 @@ pub mod reserved {
     pub const DIRECTORY: &str = "cepa.directory";
     /// What the acceptor sees of the session with the opener.
     pub const STATUS: &str = "cepa.status";
+    /// At a program of this machine that lends its session: who its peer is.
+    pub const LENT_PEER: &str = "cepa.lent.peer";
+    /// At such a one: how long that peer takes to answer.
+    pub const LENT_PING: &str = "cepa.lent.ping";
     /// At a relay: be registered there.
     pub const RELAY_REGISTER: &str = "cepa.relay.register";
     /// At a relay: a circuit to a registered peer.
@@ -293,6 +297,8 @@ mod tests {
             reserved::PAUSE,
             reserved::DIRECTORY,
             reserved::STATUS,
+            reserved::LENT_PEER,
+            reserved::LENT_PING,
             reserved::RELAY_REGISTER,
             reserved::RELAY_DIAL,
             reserved::CODE_OFFER,

@@ -23,6 +23,7 @@ use futures::future::BoxFuture;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
 
+use crate::link::LinkInfo;
 use crate::observe;
 use crate::onion::LayerInfo;
 use crate::resume::{Handle, PathLost, PathLostWhy, Refusal, Ticket};
@@ -74,6 +75,8 @@ pub struct PathInfo {
     pub local: Option<SocketAddr>,
     /// The TLS layers, the outermost first.
     pub layers: Arc<[LayerInfo]>,
+    /// The link below them, where there is one.
+    pub link: Option<LinkInfo>,
     /// This end's role in their handshakes: whoever dials is the client.
     pub side: Side,
     /// The number of the path: 0 for the first, and greater for each that takes the session over.

@@ -29,7 +29,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Side;
 use crate::identity::{Identity, PeerId, TrustPolicy};
-use crate::link;
+use crate::link::{self, LinkInfo};
 use crate::network::NetworkChanges;
 use crate::onion::Onion;
 use crate::tls::{KeyForm, TlsConfig, TlsConfigBuilder, TlsConfigError};
@@ -340,6 +340,7 @@ pub(crate) struct Built {
     pub(crate) deadline: Instant,
     /// Of the link below, where it is known.
     pub(crate) line_rate: Option<Rate>,
+    pub(crate) link: Option<LinkInfo>,
 }
 
 impl Built {
@@ -356,6 +357,7 @@ impl Built {
             remote: self.remote.clone(),
             local: self.local,
             layers: self.onion.layers().into(),
+            link: self.link.clone(),
             side,
             generation: 0,
             number: lasting::FIRST_PATH,
@@ -410,6 +412,7 @@ async fn put_on(
     let local = stream.local();
     let meter = Meter::default();
     let wire = Metered::new(stream, meter.clone());
+    let mut link_info = None;
     let wire = if let Some(link_settings) = below.link {
         let (link, driver) = link::link(
             wire,
@@ -417,9 +420,11 @@ async fn put_on(
             &config.link.clone().with_line_settings(link_settings),
         );
         tokio::spawn(driver);
-        // Metered below; what the link carries is not counted.
+        // What the session counts is metered below.
+        let above = Meter::default();
+        link_info = Some(LinkInfo::new(link.handle(), above.clone(), meter.clone()));
         let stream = Stream::from_io(link, label.clone()).with_remote(remote.clone());
-        Metered::new(stream, Meter::default())
+        Metered::new(stream, above)
     } else {
         wire
     };
@@ -457,6 +462,7 @@ async fn put_on(
         started,
         deadline,
         line_rate: config.link.line_rate.filter(|_| below.link.is_some()),
+        link: link_info,
     })
 }
 

@@ -89,6 +89,33 @@ impl Peer {
         })
     }
 
+    /// As this peer vouches for one that it has met in a handshake of its own, and that is no peer of this layer: by what that one has
+    /// shown, its own certificate first. None where it can't be read.
+    pub(crate) fn vouching_for(&self, chain: Vec<CertificateDer<'static>>) -> Option<Self> {
+        let facts = Facts::read(chain.first()?).ok()?;
+        Some(self.standing_for(facts, chain.into()))
+    }
+
+    /// The same for one that has shown its key alone.
+    pub(crate) fn vouching_for_key(&self, id: PeerId) -> Self {
+        let facts = Facts {
+            id,
+            ..Facts::of_nobody()
+        };
+        self.standing_for(facts, Arc::default())
+    }
+
+    fn standing_for(&self, facts: Facts, chain: Arc<[CertificateDer<'static>]>) -> Self {
+        let lineage = Lineage::new(facts.id, Arc::clone(&chain), UnixTime::now());
+        Self {
+            lineage: Arc::new(lineage),
+            facts,
+            chain,
+            named: false,
+            ..self.clone()
+        }
+    }
+
     /// Whether it has shown no key at all, which only a client may, and only where
     /// [`optional_client_certificate`](super::TlsConfigBuilder::optional_client_certificate) says so.
     pub fn is_anonymous(&self) -> bool {

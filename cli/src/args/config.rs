@@ -11,6 +11,7 @@ than the known peers. `cepa explain @NAME` shows what a name stands for.
 
   relay = \"cepa://RELAYID@tcp:HOST:7711\"  # for peers without an address
   proxy = \"env\"                           # like --proxy
+  control = true                          # like --share, for all commands
   [targets.board]                         # cepa console @board
   address = \"serial:/dev/ttyUSB0\"         # or a list of addresses
   expect = \"PEERID\"                       # or \"@NAME\"; like --expect
@@ -18,6 +19,7 @@ than the known peers. `cepa explain @NAME` shows what a name stands for.
   escape = \"none\"                         # like `cepa console --escape`
   log = \"board.log\"                       # like `cepa console --log`
   reconnect = true                        # like --reconnect
+  control = false                         # true: like --share
   durable = true                          # false: like --no-durable
   park = \"1d\"                             # like --park
   trust = \"new\"                           # like --trust-new; \"any\": --trust

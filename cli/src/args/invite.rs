@@ -24,8 +24,8 @@ where it listens and is registered. To invite at a running `cepa serve`, start
 it with --invite NAME.
 
 With --code a short code is printed instead, such as 7-lusab-badaf, which can be
-said on the phone. Both ends need the same relay: here --relay or the default
-one, there `cepa join --relay` or the default one. It is good for one use within
+said on the phone. Both ends need the same relay: here --relay, those of the
+node or the default one, there `cepa join --relay` or the default one. It is good for one use within
 15 minutes. Whoever gives a wrong one uses it up, which ends this command with
 exit code 7.")]
 pub(crate) struct Invite {
@@ -48,7 +48,7 @@ pub(crate) struct Invite {
     #[arg(long, value_name = "MINUTES", default_value_t = INVITE_MINUTES, value_parser = clap::value_parser!(u32).range(1..=1440))]
     pub(crate) minutes: u32,
     /// Print a short code instead: a number and two words
-    #[arg(long, conflicts_with = "control")]
+    #[arg(long)]
     pub(crate) code: bool,
     /// Show the code as a QR code too
     #[arg(long)]

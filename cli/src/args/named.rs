@@ -132,6 +132,7 @@ fn service(given: &mut String, named: &Named) {
 /// Commands that only look at a peer.
 pub(super) fn looking(args: &mut Looking, matches: &ArgMatches) -> Result<(), Failure> {
     if let Some(named) = named(matches)? {
+        args.sharing.or(named.options.control);
         session(
             &mut args.trust,
             &mut args.local_hints,
@@ -144,6 +145,7 @@ pub(super) fn looking(args: &mut Looking, matches: &ArgMatches) -> Result<(), Fa
 
 fn dialling(args: &mut Dialling, options: &Options) {
     args.durable.or(options.durable, options.park);
+    args.sharing.or(options.control);
     session(
         &mut args.trust,
         &mut args.local_hints,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::sharing::Sharing;
 use crate::gate::Gate;
 use crate::keep::{self, Keep};
 use crate::values::{Expected, TrustWord};
@@ -172,6 +173,8 @@ pub(crate) struct Dialling {
     #[command(flatten)]
     pub(crate) durable: Keeping,
     #[command(flatten)]
+    pub(crate) sharing: Sharing,
+    #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
     pub(crate) local_hints: LocalHints,
@@ -182,6 +185,8 @@ pub(crate) struct Dialling {
 /// What every command has that dials one peer and opens no service there.
 #[derive(Debug, Args)]
 pub(crate) struct Looking {
+    #[command(flatten)]
+    pub(crate) sharing: Sharing,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]

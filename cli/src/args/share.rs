@@ -8,6 +8,7 @@ use cepa::transports::Endpoint;
 use clap::Args;
 
 use super::options::IdentityFile;
+use super::watching::Watching;
 use crate::keep;
 use crate::values::{Service, listen_addr, placed_addr, until};
 
@@ -70,4 +71,6 @@ pub(crate) struct Share {
     pub(crate) code: bool,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
+    #[command(flatten)]
+    pub(crate) watching: Watching,
 }

@@ -28,7 +28,7 @@ impl Asked {
     pub(crate) async fn at(path: &Path, request: &Value) -> Result<Self, Failure> {
         let at = path.display().to_string();
         let stream = transports::dial(&address(path)?).await.map_err(|e| {
-            let why = "is a command running with `--control` there (`cepa serve`, `relay`, `node` or `forward`)?";
+            let why = "is a command running with `--control` there (`cepa serve`, `share`, `relay`, `node` or `forward`)?";
             Failure::from(e).with(why)
         })?;
         let mut asked = Self {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use cepa::identity::PeerId;
+use cepa::link::LinkInfo;
 use cepa::mux::StreamInfo;
 use cepa::node::{Node, Resource};
 use cepa::onion::LayerInfo;
@@ -300,7 +301,10 @@ fn session(seen: &Seen, counting: &mut Counting<'_>, room: &mut usize, most: Mos
         "bytes_out": meter.bytes_out(),
         "queued": stats.unsent,
         "unread": stats.unread,
-        "layers": layers(seen, path.as_ref().map_or(it.layers(), |path| &path.layers)),
+        "layers": match &path {
+            Some(path) => layers(seen, &path.layers, path.link.as_ref()),
+            None => layers(seen, it.layers(), None),
+        },
         "stream_count": stats.streams,
         "streams": streams,
     });
@@ -334,7 +338,7 @@ fn stream(session: &Session, info: &StreamInfo, counting: &mut Counting<'_>) -> 
 }
 
 /// From the top to the wire, each with what has passed it.
-fn layers(seen: &Seen, tls: &[LayerInfo]) -> Vec<Value> {
+fn layers(seen: &Seen, tls: &[LayerInfo], link: Option<&LinkInfo>) -> Vec<Value> {
     let it = &seen.session;
     let stats = it.mux_stats();
     let mut all = vec![json!({
@@ -367,6 +371,20 @@ fn layers(seen: &Seen, tls: &[LayerInfo]) -> Vec<Value> {
             "bytes_out": bytes.sealed_out,
         })
     }));
+    if let Some(link) = link {
+        let frames = link.stats().unwrap_or_default();
+        all.push(json!({
+            "layer": "link",
+            "data_in": link.data_in(),
+            "data_out": link.data_out(),
+            "bytes_in": link.bytes_in(),
+            "bytes_out": link.bytes_out(),
+            "frames_sent": frames.sent,
+            "frames_lost": frames.lost,
+            "frames_received": frames.received,
+            "frames_invalid": frames.invalid,
+        }));
+    }
     let wire = match seen.path.split_once(' ') {
         _ if !seen.relays.is_empty() => "relay",
         Some((scheme, _)) => scheme,

@@ -175,22 +175,22 @@ impl Drop for Control {
 }
 
 /// Where a control socket is, as an address.
-fn address(path: &Path) -> Result<Endpoint, Failure> {
+pub(crate) fn address(path: &Path) -> Result<Endpoint, Failure> {
     let target = Target::Unix {
         path: path.to_owned(),
         settings: transports::endpoint::UnixSettings::default(),
     };
-    let unusable = |why| format!("--control {}: {why}", path.display());
+    let unusable = |why| format!("the socket {}: {why}", path.display());
     Endpoint::new(&[], target).map_err(|e| Failure::new(Code::Usage, unusable(e)))
 }
 
-fn own_user() -> u32 {
+pub(crate) fn own_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
 /// Whether who has connected may ask: the same user, or who may do everything. Where the system does not tell, the mode of the socket has
 /// decided.
-fn is_ours(theirs: Option<u32>, own: u32) -> bool {
+pub(crate) fn is_ours(theirs: Option<u32>, own: u32) -> bool {
     theirs.is_none_or(|theirs| theirs == own || theirs == 0)
 }
 

@@ -2,11 +2,14 @@
 //!
 //! While one is open, strangers may have a session; what they may open is each service's question, and that is nothing.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use cepa::identity::PeerId;
-use cepa::node::PeerAddr;
+use cepa::node::{Node, PeerAddr};
+use cepa::protocols::code::Offer;
 use cepa::protocols::pairing::Invitations;
 use cepa::transports::{Endpoint, Stream};
 use serde_json::{Value, json};
@@ -14,16 +17,19 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::time::timeout;
 
 use crate::exit::{Failure, say};
-use crate::inviting;
 use crate::keep::INVITE_MINUTES;
+use crate::{inviting, settings_file, short_code};
 
 /// Invites to a node.
 #[derive(Clone)]
 pub(super) struct Inviter {
     pub(super) own: PeerId,
     pub(super) invitations: Invitations,
-    /// Where the node is registered.
+    /// At the node's relays.
     pub(super) reachable: Vec<PeerAddr>,
+    /// Where short codes are made.
+    pub(super) relays: Vec<PeerAddr>,
+    pub(super) node: Node,
     /// Whether strangers may have a session.
     pub(super) strangers: Arc<AtomicBool>,
     /// Somebody invites.
@@ -51,7 +57,7 @@ impl Inviter {
     ) {
         let ended = match self.invited(asked, at, &mut stream).await {
             Ok(ended) => ended,
-            Err(failure) => json!({ "error": failure.to_string() }),
+            Err(failure) => json!({ "error": failure.to_string(), "code": failure.status() }),
         };
         let _ = stream.write_all(format!("{ended}\n").as_bytes()).await;
         let _ = stream.shutdown().await;
@@ -63,7 +69,7 @@ impl Inviter {
         at: &[Endpoint],
         stream: &mut BufReader<Stream>,
     ) -> Result<Value, Failure> {
-        use crate::exit::Code::Usage;
+        use crate::exit::Code::Refused;
         let name = asked["name"].as_str();
         if let Some(name) = name {
             inviting::is_free(name)?;
@@ -76,18 +82,38 @@ impl Inviter {
         let places = inviting::hints(places, &self.reachable);
         if places.is_empty() {
             let why = "the node listens at no tcp: address, and is registered at no relay";
-            return Err(Failure::new(Usage, why));
+            return Err(Failure::new(Refused, why));
         }
         if self.busy.swap(true, Ordering::Relaxed) {
             let why = "the node invites somebody already; end that `cepa invite` first";
-            return Err(Failure::new(Usage, why));
+            return Err(Failure::new(Refused, why));
         }
         let _open = Open(self);
         let made = inviting::make(self.own, &places, minutes)?;
         let joining = self.invitations.open(made.open);
         self.strangers.store(true, Ordering::Relaxed);
         say("inviting, by the control socket");
-        let code = json!({ "code": *made.code });
+        let offer = if asked["short"] == Value::Bool(true) {
+            Some(self.offer(made.lasts).await?)
+        } else {
+            None
+        };
+        let code = match &offer {
+            Some(offer) => json!({ "code": *offer.code().text(), "short": true }),
+            None => json!({ "code": *made.code }),
+        };
+        let grace = if offer.is_some() {
+            short_code::GRACE
+        } else {
+            Duration::ZERO
+        };
+        let given = async {
+            if let Some(offer) = offer {
+                short_code::give(offer, &made.code, "cepa invite").await?;
+                say("the code was used");
+            }
+            pending::<Result<Value, Failure>>().await
+        };
         let left = async {
             if stream
                 .write_all(format!("{code}\n").as_bytes())
@@ -99,7 +125,8 @@ impl Inviter {
             }
         };
         let joined = tokio::select! {
-            joined = timeout(made.lasts, joining.joined()) => joined,
+            joined = timeout(made.lasts + grace, joining.joined()) => joined,
+            ended = given => return ended,
             () = left => Ok(None),
         };
         match joined {
@@ -110,5 +137,19 @@ impl Inviter {
                 Ok(json!({ "joined": joiner.to_string(), "name": name }))
             }
         }
+    }
+
+    /// A short code at one of the node's relays, or else at the default one.
+    async fn offer(&self, lasts: Duration) -> Result<Offer, Failure> {
+        let relays = if self.relays.is_empty() {
+            vec![
+                settings_file::read()?
+                    .relay
+                    .ok_or_else(short_code::no_relay)?,
+            ]
+        } else {
+            self.relays.clone()
+        };
+        short_code::offer(&self.node, &relays, lasts).await
     }
 }

@@ -252,6 +252,8 @@ impl Daemon {
                 invitations: Invitations::on(daemon.node(), folder::now)
                     .map_err(|e| Failure::new(Code::Other, e.to_string()))?,
                 reachable: id::through(identity.peer_id(), &daemon.config.register)?,
+                relays: daemon.config.register.clone(),
+                node: daemon.node().handle(),
                 strangers: Arc::clone(&daemon.sessions.strangers),
                 busy: Arc::default(),
             };
