@@ -7,6 +7,10 @@ default:
 demo:
     cargo run --release -- demo
 
+# The small program for a board, its size, and a session that it serves
+board:
+    bash tests/board.sh
+
 # What the README names
 test:
     cargo test --workspace

@@ -17,7 +17,7 @@ mod demo;
 #[cfg(test)]
 mod documented;
 mod exec;
-#[cfg(feature = "tools")]
+#[cfg(feature = "mesh")]
 mod explain;
 #[cfg(feature = "forward")]
 mod forward;
@@ -96,13 +96,14 @@ pub(crate) use self::{
 };
 #[cfg(feature = "tools")]
 pub(crate) use self::{
-    demo::Demo, demo::Transport, explain::Explain, ping::Ping, pipe::Pipe, ports::Ports,
-    probe::Probe, services::Services,
+    demo::Demo, demo::Transport, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe,
+    services::Services,
 };
 #[cfg(feature = "mesh")]
 pub(crate) use self::{
-    introduce::Introduce, invite::Invite, join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun,
-    relay::Relay, reload::Reload, send::Send, share::Share, status::Status,
+    explain::Explain, introduce::Introduce, invite::Invite, join::Join, mesh::Mesh,
+    mesh::MeshStatus, node::NodeRun, relay::Relay, reload::Reload, send::Send, share::Share,
+    status::Status,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{AllowArg, DialTarget, Expected, Service, Target};
@@ -202,7 +203,7 @@ pub(crate) enum Command {
     #[cfg(feature = "tools")]
     Ports(Ports),
     /// Explain an address layer by layer, and check it
-    #[cfg(feature = "tools")]
+    #[cfg(feature = "mesh")]
     Explain(Explain),
     /// Print a script that completes cepa's commands in a shell
     #[cfg(feature = "completions")]
@@ -230,9 +231,9 @@ impl Command {
             #[cfg(feature = "config")]
             Self::Config(_) => false,
             #[cfg(feature = "mesh")]
-            Self::Mesh(_) => false,
+            Self::Mesh(_) | Self::Explain(_) => false,
             #[cfg(feature = "tools")]
-            Self::Demo(_) | Self::Ports(_) | Self::Explain(_) => false,
+            Self::Demo(_) | Self::Ports(_) => false,
             #[cfg(feature = "completions")]
             Self::Completions(_) => false,
             #[cfg(feature = "man")]

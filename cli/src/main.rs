@@ -48,7 +48,7 @@ mod direction;
 mod events;
 mod exec;
 mod exit;
-#[cfg(feature = "tools")]
+#[cfg(feature = "mesh")]
 mod explain;
 #[cfg_attr(not(feature = "files"), path = "left_out/files.rs")]
 mod files;
@@ -309,7 +309,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Services(args) => services::run(args).await,
             #[cfg(feature = "tools")]
             Command::Probe(args) => probe::run(args).await,
-            #[cfg(feature = "tools")]
+            #[cfg(feature = "mesh")]
             Command::Explain(args) => explain::run(&args),
             #[cfg(feature = "completions")]
             Command::Completions(args) => completions::run(&args),

@@ -14,7 +14,7 @@ pub(crate) struct Mesh {
 }
 
 // As in `mesh_node.rs`, where it can fail.
-#[allow(clippy::unnecessary_wraps)]
+#[allow(clippy::unnecessary_wraps, clippy::unused_self)]
 impl Mesh {
     pub(crate) fn new(config: NodeConfig) -> Result<Self, Failure> {
         Self::with_state(config, None)
