@@ -31,6 +31,10 @@ interop:
 fuzz target seconds="20":
     RUSTC_BOOTSTRAP=1 cargo fuzz run --dev -s none {{ target }} -- -max_total_time={{ seconds }}
 
+# The Debian package, installed below an empty folder and looked at; needs cargo-deb
+package:
+    dist/deb --check
+
 # Licences, bans, sources and, where the advisory database can be had, advisories
 deny:
     cargo deny check

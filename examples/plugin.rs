@@ -37,13 +37,8 @@ async fn host() -> Outcome<()> {
     let at = Endpoint::new(&[], Target::Exec { argv, dir, pty })?;
     let mut stream = dial(&at).await?;
     let mut child = stream.take_child().ok_or("no child")?;
-    let them: PeerId = child
-        .stderr()
-        .next_line()
-        .await
-        .ok_or("it is silent")?
-        .parse()?;
-    let config = StackConfig::new(us, Arc::new(Pinned::one(them)));
+    let them = child.stderr().next_line().await.ok_or("it is silent")?;
+    let config = StackConfig::new(us, Arc::new(Pinned::one(them.parse()?)));
     let session = Session::handshake(stream, at.layers(), Side::Client, &config).await?;
 
     let reports = session.accept().await?.accept().await?;

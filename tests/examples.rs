@@ -181,6 +181,49 @@ async fn http_client() {
 }
 
 #[tokio::test]
+async fn http2() {
+    let lines = run("http2").await;
+    // What waits for the other is answered behind it, over the same substream.
+    let all = [
+        "200 OK: /quick got 10 bytes",
+        "200 OK: /slow got 1048576 bytes",
+        "all of that on 1 substream",
+    ];
+    assert_eq!(lines, all);
+}
+
+#[tokio::test]
+async fn language_server() {
+    let lines = run("language_server").await;
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    for (line, part) in lines.iter().zip([
+        "\"id\":0,",
+        "\"params\":11",
+        "\"id\":2,",
+        "editor: the server ended with exit status: 0",
+    ]) {
+        assert!(line.contains(part), "no {part} in {line}");
+    }
+}
+
+#[cfg(feature = "serial")]
+#[tokio::test]
+async fn serial_console() {
+    let lines = run("serial_console").await;
+    let all = [
+        "console: onion 1.0 ttyS0",
+        "console: login: ",
+        "console: ann",
+        "console: welcome",
+        "console: # ",
+        "board: 0 bytes more, and nobody has the line",
+    ];
+    expect(&lines, &all);
+    let second = only(&lines, "a second one: ");
+    assert!(second.contains("another program holds it"), "{second}");
+}
+
+#[tokio::test]
 async fn http_over_substream() {
     let lines = run("http_over_substream").await;
     expect(

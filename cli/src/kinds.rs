@@ -12,9 +12,6 @@ const KINDS: [&str; 9] = [
 /// What is wrong with the address of a service that is no address either: those have schemes that a service has not, and none of
 /// those that only services have.
 pub(crate) fn unknown(address: &str, e: &ParseError) -> String {
-    if address.parse::<u16>().is_ok() {
-        return format!("a port alone is no address; give tcp:127.0.0.1:{address}");
-    }
     let Some((kind, _)) = address.split_once(':') else {
         return e.to_string();
     };
@@ -34,7 +31,7 @@ pub(crate) fn unknown(address: &str, e: &ParseError) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::values::Service;
+    use crate::values::{Service, Target};
 
     #[test]
     fn who_writes_no_kind_of_services_reads_which_there_are() {
@@ -45,11 +42,27 @@ mod tests {
                 "x=rsync:/tmp",
                 "but tcp:, unix:, exec:, serial:, pty:, files:, command:, socks:, echo: and cepa://",
             ),
-            ("web=18080", "give tcp:127.0.0.1:18080"),
+            ("web=65536", "column"),
+            ("web=0", "column"),
+            ("web=+80", "column"),
             ("web=tcp:nowhere", "column"),
         ] {
             let why = word.parse::<Service>().unwrap_err();
             assert!(why.contains(said), "{word}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_port_alone_is_one_of_this_machine() {
+        for (word, place) in [
+            ("web=8080", "tcp:127.0.0.1:8080"),
+            ("web=65535", "tcp:127.0.0.1:65535"),
+        ] {
+            let service: Service = word.parse().unwrap();
+            let Target::Dial(endpoint) = service.target else {
+                panic!("{word} is dialled");
+            };
+            assert_eq!(endpoint.to_string(), place);
         }
     }
 }

@@ -55,12 +55,13 @@ pub(crate) fn dialled(word: &str) -> Result<Named, String> {
     let (name, service) = split(word)?;
     let Some(target) = settings.targets.get(name) else {
         let known = known(name, &settings)?;
+        let mut options = Options::default();
         return Ok(Named {
             name: name.to_owned(),
             from: known_file()?,
-            to: To::Peer(findable(address_of(known.id, &[], service)?)?),
+            to: where_known(&known, service, &mut options)?,
             service: service.to_owned(),
-            options: Options::default(),
+            options,
         });
     };
     let mut options = target.options.clone();
@@ -88,6 +89,22 @@ pub(crate) fn dialled(word: &str) -> Result<Named, String> {
         service: service.to_owned(),
         options,
     })
+}
+
+/// Where the known peers have somebody. What they say is this user's own words, so it may lead to a device or run a command, as an address
+/// that is typed may; without such a place it is left to the node, which asks the known peers itself.
+fn where_known(known: &KnownPeer, service: &str, options: &mut Options) -> Result<To, String> {
+    let hints = known.places.iter().filter_map(|place| place.parse().ok());
+    let hints: Vec<Hint> = hints.collect();
+    if hints.iter().all(Hint::is_network) {
+        return Ok(To::Peer(findable(address_of(known.id, &[], service)?)?));
+    }
+    if let [Hint::Direct(place)] = hints.as_slice() {
+        options.expect = Some(Expected::Named(known.name().to_owned()));
+        return Ok(To::Place(place.clone()));
+    }
+    options.local_hints = true;
+    Ok(To::Peer(address_of(known.id, &hints, service)?))
 }
 
 /// The peer of a name, where the known peers may have to say where it is.

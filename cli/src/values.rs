@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::os::fd::AsFd as _;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -424,8 +425,9 @@ impl FromStr for Service {
                 Target::Forward(Box::new(to))
             }
             _ => {
-                let endpoint: Endpoint =
-                    address.parse().map_err(|e| kinds::unknown(address, &e))?;
+                let port = own_port(address);
+                let place = port.as_deref().unwrap_or(address);
+                let endpoint: Endpoint = place.parse().map_err(|e| kinds::unknown(place, &e))?;
                 if !endpoint.layers().is_empty() {
                     return Err(
                         "a service's address cannot have layers; give the plain address".into(),
@@ -440,6 +442,13 @@ impl FromStr for Service {
             watch,
         })
     }
+}
+
+/// A port alone is at this machine.
+fn own_port(address: &str) -> Option<String> {
+    let digits = address.bytes().all(|c| c.is_ascii_digit());
+    let port: NonZeroU16 = address.parse().ok().filter(|_| digits)?;
+    Some(format!("tcp:127.0.0.1:{port}"))
 }
 
 /// An address without what is said of watching behind it, where it is one of those that can be watched.

@@ -335,3 +335,23 @@ fn a_log_names_whom_it_knows_and_follows_the_list() {
     server.wait_for(&format!("refused anna ({short}…) the service \"down\""));
     assert!(server.seen().iter().all(|line| !line.contains(&id)));
 }
+
+/// Whoever adds a peer says where it is in their own words, as in `config.toml`: a device or a command as well as the network.
+#[test]
+fn a_known_peer_is_dialled_at_a_place_that_is_not_on_the_network() {
+    let place = Place::new();
+    let (_server, at, id) = server(&place);
+    let command = format!("exec:{} pipe stdio: {at}", common::bin().display());
+    place.succeeds(&["peer", "add", "board", &id, "--at", &command]);
+    echoed(&place, &["connect", "@board", "up"]);
+    // The same words of somebody else stay words.
+    let line = place.fails(&["connect", &format!("cepa://{id}/up")], 2);
+    assert!(line.contains("is not a network address"), "{line}");
+    // Nobody answers at the first of two.
+    place.succeeds(&["peer", "add", "board", &id, "--at", &nowhere()]);
+    echoed(&place, &["connect", "@board", "up"]);
+    // Who is there has to be the one that was added.
+    place.succeeds(&["peer", "add", "wrong", A, "--at", &command]);
+    let line = place.fails(&["connect", "@wrong", "up"], 3);
+    assert!(line.contains(A), "{line}");
+}

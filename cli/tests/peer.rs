@@ -10,6 +10,27 @@ use common::{Place, failed, text};
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba";
 
+/// A line is dialled at the rate that was given, and not twice at two rates.
+#[test]
+fn an_address_keeps_its_options_and_a_new_one_takes_its_place() {
+    let place = Place::new();
+    let add = |at: &str| place.succeeds(&["peer", "add", "board", A, "--at", at]);
+    add("serial:/dev/ttyUSB0,baud=9600");
+    let file = || fs::read_to_string(place.path("config/known_peers")).unwrap();
+    assert!(
+        file().contains("at=serial:/dev/ttyUSB0,baud=9600\n"),
+        "{}",
+        file()
+    );
+    add("serial:/dev/ttyUSB0,baud=19200");
+    add("serial:/dev/ttyUSB1,baud=300");
+    let places = "at=serial:/dev/ttyUSB0,baud=19200 at=serial:/dev/ttyUSB1,baud=300\n";
+    assert!(file().contains(places), "{}", file());
+    // A password is not shown by `peer ls` because of that.
+    add("tcp:a:1,proxy=http://me:secret@p:1");
+    assert!(file().contains(" at=tcp:a:1\n"), "{}", file());
+}
+
 #[test]
 fn peers_are_added_listed_renamed_verified_and_removed() {
     let place = Place::new();
@@ -35,7 +56,7 @@ fn peers_are_added_listed_renamed_verified_and_removed() {
     assert_eq!(lines.len(), 2);
     assert!(lines[0].starts_with(&format!("ann {A} first=")), "{listed}");
     assert!(
-        lines[0].ends_with(" how=added at=tcp:ann:7 at=serial:/dev/a"),
+        lines[0].ends_with(" how=added at=tcp:ann:7 at=serial:/dev/a,baud=300"),
         "{listed}"
     );
 
@@ -61,7 +82,7 @@ fn peers_are_added_listed_renamed_verified_and_removed() {
     assert!(
         place
             .succeeds(&["peer", "ls"])
-            .contains("how=verified at=tcp:ann:7 at=serial:/dev/a at=tcp:ann:8\n")
+            .contains("how=verified at=tcp:ann:7 at=serial:/dev/a,baud=300 at=tcp:ann:8\n")
     );
 
     let json = place.succeeds(&["peer", "ls", "--json"]);
@@ -74,7 +95,7 @@ fn peers_are_added_listed_renamed_verified_and_removed() {
         listed.contains(&format!("first={first} ")),
         "{first} {listed}"
     );
-    let addresses = ["tcp:ann:7", "serial:/dev/a", "tcp:ann:8"];
+    let addresses = ["tcp:ann:7", "serial:/dev/a,baud=300", "tcp:ann:8"];
     assert_eq!(ann["addresses"], serde_json::json!(addresses));
     assert_eq!(json.as_array().unwrap().len(), 2);
 
@@ -86,7 +107,7 @@ fn peers_are_added_listed_renamed_verified_and_removed() {
     let listed = place.succeeds(&["peer", "ls"]);
     assert!(listed.starts_with(&format!("anna {B} first=")), "{listed}");
     assert!(
-        listed.contains("how=added at=tcp:ann:7 at=serial:/dev/a at=tcp:ann:8\n"),
+        listed.contains("how=added at=tcp:ann:7 at=serial:/dev/a,baud=300 at=tcp:ann:8\n"),
         "{listed}"
     );
     let output = place.run(&["peer", "rm", "anna"]);

@@ -18,9 +18,10 @@ A service is an address. The server opens it once for each request:
   exec:COMMAND            run a command on standard input and output
   exec:COMMAND,pty=yes    run it in a terminal, for `cepa console`
   tcp:HOST:PORT, unix:PATH, serial:PATH
-                          connect there. Peers that may open a serial line or
-                          a terminal may watch it (`cepa console --watch`),
-                          unless the address ends with ,watch=no
+                          connect there; PORT alone is tcp:127.0.0.1:PORT.
+                          Peers that may open a serial line or a terminal
+                          may watch it (`cepa console --watch`), unless the
+                          address ends with ,watch=no
   pty:PATH                create a terminal that any program can open
   echo:                   send back what arrives
   socks:HOST[:PORT],...   connect where `cepa forward -D` asks for, among these:

@@ -40,9 +40,9 @@ of `config.toml` is used (`cepa config --help`). Services are as in `cepa serve
 --help`.
 
 Example:
-  cepa share web=tcp:127.0.0.1:8080 --relay cepa://RELAYID@tcp:HOST:7711")]
+  cepa share web=8080 --relay cepa://RELAYID@tcp:HOST:7711")]
 pub(crate) struct Share {
-    /// A service: its name, and the address behind it, as in web=tcp:127.0.0.1:8080 or
+    /// A service: its name, and the address behind it, as in web=8080 (a port of this machine) or
     /// sh=exec:bash,pty=yes
     #[arg(value_name = "NAME=ADDR", required = true)]
     pub(crate) services: Vec<Service>,

@@ -362,3 +362,9 @@ pub fn place_of(address: &Endpoint) -> Option<String> {
         _ => None,
     }
 }
+
+/// Whether what is remembered of a peer is this place, whatever the settings that stand with it there.
+pub(super) fn is_at(remembered: &str, place: &str) -> bool {
+    let bare = || remembered.parse().ok().as_ref().and_then(place_of);
+    remembered == place || bare().as_deref() == Some(place)
+}
