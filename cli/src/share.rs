@@ -248,6 +248,7 @@ fn commands(services: &[Service], ticket: &str) -> Vec<String> {
                 }
                 transports::Target::Exec { pty: true, .. }
                 | transports::Target::Serial { .. }
+                | transports::Target::Rfc2217 { .. }
                 | transports::Target::Pty { .. } => others.push(("console", of.to_owned())),
                 _ => others.push(("connect", of.to_owned())),
             },

@@ -380,7 +380,7 @@ impl Target {
             Self::Dial(to) => match to.target() {
                 transports::Target::Exec { pty: true, .. } => "terminal",
                 transports::Target::Exec { .. } => "command",
-                transports::Target::Serial { .. } => "serial",
+                transports::Target::Serial { .. } | transports::Target::Rfc2217 { .. } => "serial",
                 _ => "stream",
             },
             Self::Forward(_) => "forward",
@@ -457,6 +457,7 @@ fn watched(address: &str) -> Result<(&str, bool), String> {
     };
     match endpoint.target() {
         transports::Target::Serial { .. }
+        | transports::Target::Rfc2217 { .. }
         | transports::Target::Pty { .. }
         | transports::Target::Exec { pty: true, .. } => Ok((plain, yes)),
         _ => Err(

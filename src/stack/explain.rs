@@ -170,11 +170,23 @@ fn of_target(target: &Target) -> String {
             }
         }
         Target::Serial { path, settings } => format!(
-            "serial line {} at {} baud{}{}",
+            "serial line {} at {} baud{}{}{}",
             path.display(),
             settings.baud,
             of_settings(settings),
+            of_port(settings),
             of_line(Escapes::Least, settings.mtu, settings.duplex)
+        ),
+        Target::Rfc2217 {
+            host,
+            port,
+            settings,
+        } => format!(
+            "serial line at {} baud behind the serial server {host}, port {port} (RFC 2217){}{}{}",
+            settings.line.baud,
+            of_settings(&settings.line),
+            of_line(Escapes::Least, settings.line.mtu, settings.line.duplex),
+            of_connection(&settings.tcp)
         ),
         Target::Pty { path } => format!("a new pseudo terminal, linked to {}", path.display()),
         Target::Memory { name } => format!("a stream inside this process, named {name}"),
@@ -269,6 +281,15 @@ fn of_settings(settings: &SerialSettings) -> String {
         ModemLine::On => format!(", {name} raised"),
         ModemLine::Off => format!(", {name} low"),
     };
+    format!(
+        "{data}{parity}{stop}{flow}{}{}",
+        modem_line("DTR", settings.dtr),
+        modem_line("RTS", settings.rts),
+    )
+}
+
+/// What only a port of this machine has.
+fn of_port(settings: &SerialSettings) -> String {
     let exclusive = if settings.exclusive {
         ", locked for this process"
     } else {
@@ -280,12 +301,7 @@ fn of_settings(settings: &SerialSettings) -> String {
         SerialLock::No => ", without a lock file".to_owned(),
         SerialLock::At(path) => format!(", with the lock file at {}", path.display()),
     };
-    format!(
-        "{data}{parity}{stop}{flow}{}{}{}{exclusive}{lock}",
-        modem_line("DTR", settings.dtr),
-        modem_line("RTS", settings.rts),
-        of_rs485(settings.rs485)
-    )
+    format!("{}{exclusive}{lock}", of_rs485(settings.rs485))
 }
 
 fn of_rs485(rs485: Rs485) -> String {

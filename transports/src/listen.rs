@@ -12,7 +12,7 @@ use crate::tcp::TcpSockets;
 use crate::terminal::Terminal;
 use crate::unix::UnixSocket;
 use crate::ws::WsListener;
-use crate::{exec, stdio, tcp};
+use crate::{exec, rfc2217, stdio, tcp};
 
 /// Listens on what the address names; its layers are not built here.
 ///
@@ -82,6 +82,7 @@ pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
         Target::Serial { path, settings } => {
             Source::Serial(Box::new(SerialListener::new(endpoint, path, settings)?))
         }
+        Target::Rfc2217 { .. } => return Err(rfc2217::listen(endpoint)),
         Target::Pty { path } => Source::Pty(PtyListener::new(endpoint, path)?),
         Target::Memory { name } => Source::Memory(MemoryListener::bind(endpoint, name)?),
     };

@@ -14,7 +14,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use cepa::transports::{self, Endpoint, Stream, Target};
+use cepa::transports::{self, Endpoint, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 
 use crate::args;
@@ -62,10 +62,8 @@ pub(crate) async fn run(args: args::Probe) -> Result<(), Failure> {
 
 /// Bytes a second that an address promises, roughly.
 fn line_rate(address: &Endpoint) -> f64 {
-    match address.target() {
-        Target::Serial { settings, .. } => settings.line_rate().as_bytes_per_second(),
-        _ => FAST,
-    }
+    let settings = address.line_settings();
+    settings.map_or(FAST, |it| it.line_rate().as_bytes_per_second())
 }
 
 fn gone(address: &Endpoint) -> Failure {

@@ -4,7 +4,7 @@ use strsim::osa_distance;
 
 /// The word in front of the first `:` of an address without layers, for each transport there is, in the order in which messages list them.
 pub const SCHEMES: &[&str] = &[
-    "tcp", "ws", "wss", "unix", "stdio", "fd", "exec", "serial", "pty", "memory",
+    "tcp", "ws", "wss", "unix", "stdio", "fd", "exec", "serial", "rfc2217", "pty", "memory",
 ];
 
 /// The keys that the option list of a scheme, or of a layer, can hold, in the order in which they are printed.
@@ -51,6 +51,20 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
             "rts-before",
             "rts-after",
             "rx-during-tx",
+            "mtu",
+            "duplex",
+        ],
+        "rfc2217" => &[
+            "keepalive",
+            "user-timeout",
+            "proxy",
+            "baud",
+            "data",
+            "parity",
+            "stop",
+            "flow",
+            "dtr",
+            "rts",
             "mtu",
             "duplex",
         ],

@@ -18,6 +18,7 @@
 //! | `fd` | `N` for both directions, or `R,W` (read from R, write to W) | none |
 //! | `exec` | a command line | `dir=PATH` (this process's own directory) `pty=yes,no` (no) |
 //! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) `lock=yes,no,PATH` (where it can be made) `dtr=keep,on,off` (keep) `rts=keep,on,off` (keep) `rs485=keep,on,off` (keep), with `on` also `rts-on-send=high,low` (high) `rts-before=0..100` (0) `rts-after=0..100` (0) `rx-during-tx=yes,no` (no) `mtu=64..4096` (none) `duplex=full,half` (full) |
+//! | `rfc2217` | `HOST:PORT` of a serial server | `keepalive=`, `user-timeout=` and `proxy=` as with `tcp`, `baud=`, `data=`, `parity=`, `stop=`, `flow=`, `dtr=`, `rts=`, `mtu=` and `duplex=` as with `serial` |
 //! | `pty` | `PATH` of the link to make | none |
 //! | `memory` | `NAME` of a listener in this process | none |
 //!
@@ -59,7 +60,9 @@ mod socket;
 mod types;
 mod ws;
 
-pub use connection::{Proxy, ProxyKind, ProxyLogin, TcpSettings, WsSettings, WsTls};
+pub use connection::{
+    Proxy, ProxyKind, ProxyLogin, Rfc2217Settings, TcpSettings, WsSettings, WsTls,
+};
 pub use keys::SCHEMES;
 pub use parse::ParseError;
 pub use print::Revealed;

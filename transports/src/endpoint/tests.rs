@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
-    Proxy, ProxyKind, ProxyLogin, Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target,
-    TcpSettings, UnixSettings, WsSettings, WsTls,
+    Proxy, ProxyKind, ProxyLogin, Rfc2217Settings, Rs485, Rs485Mode, SerialLock, SerialSettings,
+    StopBits, Target, TcpSettings, UnixSettings, WsSettings, WsTls,
 };
 use crate::network::Network;
 
@@ -56,6 +56,9 @@ fn canonical_texts() {
         "unix:/s,mode=0660,group=dialout",
         "unix:/s,framed",
         "unix:/s,mode=0600,group=g,framed",
+        "rfc2217:h:2217,baud=9600",
+        "link+rfc2217:[::1]:1,keepalive=no,proxy=socks5h://p:1,baud=300,data=7,parity=even,stop=2,flow=hw,dtr=off,rts=on",
+        "rfc2217:h:1,baud=115200,mtu=240,duplex=half",
         "serial:/dev/ttyS0,baud=9600,lock=yes",
         "serial:/dev/ttyS0,baud=9600,exclusive=no,lock=no,dtr=on",
         "serial:/dev/ttyS0,baud=9600,lock=/run/lock/LCK..x",
@@ -274,6 +277,7 @@ fn what_a_target_can_do() {
         ("exec:x", [false, false, false, false, true]),
         ("exec:x,pty=yes", [false, false, false, false, true]),
         ("serial:/x", [false, true, false, false, false]),
+        ("rfc2217:h:1", [false, true, false, false, false]),
         ("pty:/x", [false, true, false, false, false]),
     ] {
         let e = parse(address);
@@ -781,6 +785,29 @@ fn any_lock() -> impl Strategy<Value = SerialLock> {
     ]
 }
 
+/// Boxed: on the stack all of them take too much.
+fn any_rfc2217() -> BoxedStrategy<Target> {
+    (any_host(), any::<u16>(), any_tcp(), any_settings())
+        .prop_map(|(host, port, tcp, line)| {
+            let line = SerialSettings {
+                exclusive: true,
+                lock: SerialLock::Usual,
+                rs485: Rs485::Keep,
+                ..line
+            };
+            let tcp = TcpSettings {
+                proxy_from: None,
+                ..tcp
+            };
+            Target::Rfc2217 {
+                host,
+                port,
+                settings: Box::new(Rfc2217Settings { tcp, line }),
+            }
+        })
+        .boxed()
+}
+
 fn any_target() -> impl Strategy<Value = Target> {
     let argv =
         ("[^\0]{1,10}", prop::collection::vec(any_text(), 0..5)).prop_map(|(first, rest)| {
@@ -808,6 +835,7 @@ fn any_target() -> impl Strategy<Value = Target> {
         (argv, prop::option::of(any_path()), any::<bool>())
             .prop_map(|(argv, dir, pty)| Target::Exec { argv, dir, pty }),
         (any_path(), any_settings()).prop_map(|(path, settings)| Target::Serial { path, settings }),
+        any_rfc2217(),
         any_path().prop_map(|path| Target::Pty { path }),
         any_text()
             .prop_filter("empty", |n| !n.is_empty())
@@ -833,10 +861,11 @@ proptest! {
     fn parse_never_panics_and_prints_canonically(text in prop_oneof![
         any::<String>(),
         "link[,?](escape|mtu|duplex)=[0-9a-z]{1,7}([,&](mtu|duplex)=[0-9a-z]{1,4}){0,2}\\+tcp:a:1",
-        "((mux|tls)\\+){0,2}(tcp|ws|wss|unix|stdio|fd|exec|serial|pty|memory):[ -~]{0,30}",
+        "((mux|tls)\\+){0,2}(tcp|ws|wss|unix|stdio|fd|exec|serial|rfc2217|pty|memory):[ -~]{0,30}",
         "wss?:h:1/[a-z]?[,?](host|header|ping|pin|proxy)=[ -~]{0,30}",
         "tcp:h:1,proxy=(socks5|socks5h|http)://[a-z:@%0-9\\[\\]]{0,20}:1",
         "exec:[a-c,?=&dir'\"\\\\# %]{0,20}",
+        "rfc2217:h:1[,?](baud|keepalive|flow|dtr)=[0-9a-z]{1,3}([,&](parity|mtu|proxy|rts)=[0-9a-z]{1,3}){0,2}",
         "serial:/d[,?](baud|data|flow|stop)=[0-9a-z]{1,3}([,&](baud|data|flow|stop)=[0-9a-z]{1,3}){0,2}",
     ]) {
         match text.parse::<Endpoint>() {

@@ -1,0 +1,230 @@
+//! Serial lines behind a serial server: ser2net, with a pty as its device, in its raw form and by RFC 2217; and the same with a small
+//! telnet server of this test, which notes what is said of the port.
+
+mod common;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use common::desk::Desk;
+use common::programs::{Running, have, ports};
+use common::{PATIENCE, Place, finish, noise, sha256, text};
+
+/// ser2net with these connections, each an accepter without its port, and a connector. Gives their ports.
+fn ser2net<const N: usize>(
+    place: &Place,
+    program: &str,
+    connections: [(&str, String); N],
+) -> (Running, [u16; N]) {
+    let (ports, [ready]) = (ports::<N>(), ports::<1>());
+    let mut config = String::new();
+    for (n, ((accepter, connector), port)) in connections.iter().zip(ports).enumerate() {
+        config += &format!(
+            "connection: &c{n}\n  accepter: {accepter},127.0.0.1,{port}\n  connector: {connector}\n"
+        );
+    }
+    // Whoever asks whether it is there must not open a line.
+    config += &format!(
+        "connection: &last\n  accepter: tcp,127.0.0.1,{ready}\n  connector: serialdev,/dev/null\n"
+    );
+    fs::write(place.path("ser2net.yaml"), config).unwrap();
+    let words = ["-n", "-d", "-u", "-c", &place.text("ser2net.yaml")];
+    let log = place.path("ser2net.log");
+    let running = Running::start(Command::new(program).args(words), &log, ready);
+    (running, ports)
+}
+
+/// The sum of some bytes by way of an address.
+fn works(place: &Place, address: &str) {
+    let data = noise(200_000);
+    let words = ["connect", address, "up", "--trust", "any"];
+    let mut child = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let expected = sha256(&data);
+    let writer = thread::spawn(move || input.write_all(&data));
+    let output = finish(child);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{address}: {error}");
+    assert_eq!(text(&output.stdout), expected);
+    writer.join().unwrap().unwrap();
+}
+
+fn fails(place: &Place, address: &str, code: i32, words: &str) {
+    let line = place.fails_quietly(&["connect", address, "up", "--trust", "any"], code);
+    assert!(line.contains(words), "{address}: {line}");
+}
+
+#[test]
+fn sessions_behind_ser2net() {
+    let Some(program) = have("ser2net") else {
+        return;
+    };
+    let place = Place::new();
+    let (one, two) = (place.text("one"), place.text("two"));
+    let serve = |line: &str| {
+        let at = format!("pty:{line}");
+        place.serve(&[&at, "--service", "up=exec:sha256sum", "--allow", "any"])
+    };
+    let _servers = [serve(&one), serve(&two)];
+    let device = |path: &str| format!("serialdev,{path},9600n81,local");
+    let (_ser2net, [rfc2217, raw, telnet, absent]) = ser2net(
+        &place,
+        &program,
+        [
+            ("telnet(rfc2217),tcp", device(&one)),
+            ("tcp", device(&two)),
+            ("telnet,tcp", device(&two)),
+            ("telnet(rfc2217),tcp", device(&place.text("absent"))),
+        ],
+    );
+    let at = format!("rfc2217:127.0.0.1:{rfc2217},baud=115200");
+    for _ in 0..2 {
+        works(&place, &at);
+        works(&place, &format!("mux+tls+link+tcp:127.0.0.1:{raw}"));
+    }
+    fails(
+        &place,
+        &format!("rfc2217:127.0.0.1:{telnet}"),
+        2,
+        "has no control of a serial port (RFC 2217); switch it on there",
+    );
+    fails(
+        &place,
+        &format!("rfc2217:127.0.0.1:{absent}"),
+        5,
+        "closed it and said \"Device open failure",
+    );
+    // For one at a time.
+    let mut other = TcpStream::connect(("127.0.0.1", rfc2217)).unwrap();
+    other.read_exact(&mut [0; 3]).unwrap();
+    fails(
+        &place,
+        &at,
+        5,
+        "closed it and said \"Port already in use\"; check the device there",
+    );
+}
+
+/// A telnet server with one port that echoes what comes, and tells what is said of the port.
+fn telnet_server() -> (u16, Receiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (said, hears) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            answer(stream.unwrap(), &said);
+        }
+    });
+    (port, hears)
+}
+
+fn answer(mut stream: TcpStream, said: &Sender<Vec<u8>>) {
+    stream
+        .write_all(&[255, 251, 0, 255, 253, 0, 255, 253, 44])
+        .unwrap();
+    let reader = stream.try_clone().unwrap();
+    let mut bytes = std::io::BufReader::new(reader)
+        .bytes()
+        .map_while(Result::ok);
+    while let Some(byte) = bytes.next() {
+        let answer = match byte {
+            255 => match bytes.next() {
+                Some(255) => vec![255, 255],
+                Some(250) => {
+                    let mut body = Vec::new();
+                    loop {
+                        match bytes.next() {
+                            Some(255) if bytes.next() != Some(255) => break,
+                            Some(byte) => body.push(byte),
+                            None => return,
+                        }
+                    }
+                    let _ = said.send(body[1..].to_vec());
+                    let mut answer = vec![255, 250];
+                    body[1] += 100;
+                    answer.extend(
+                        body.iter()
+                            .flat_map(|b| vec![*b; 1 + usize::from(*b == 255)]),
+                    );
+                    answer.extend([255, 240]);
+                    answer
+                }
+                // All that it is willing to has been said.
+                Some(251..=254) => {
+                    bytes.next();
+                    continue;
+                }
+                _ => continue,
+            },
+            byte => vec![byte],
+        };
+        if stream.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+#[track_caller]
+fn is_said(hears: &Receiver<Vec<u8>>, wanted: &[u8]) {
+    let mut before = Vec::new();
+    loop {
+        match hears.recv_timeout(PATIENCE) {
+            Ok(body) if body == wanted => return,
+            Ok(body) => before.push(body),
+            Err(_) => panic!("{wanted:?} was not said, but {before:?}"),
+        }
+    }
+}
+
+/// From a keyboard to the device: a console, the session, the service's line, the serial server.
+fn break_reaches(place: &Place, line: &str, hears: &Receiver<Vec<u8>>) {
+    let service = format!("uart={line}");
+    let server = place.serve(&["tcp:127.0.0.1:0", "--service", &service, "--allow", "any"]);
+    let at = server.address();
+    let words = ["console", &at, "uart", "--trust", "any"];
+    let mut desk = Desk::sit_down(place, &words, (24, 80));
+    desk.until("connected to uart");
+    is_said(hears, &[1, 0, 0, 0x25, 0x80]);
+    desk.type_in("hello\r");
+    desk.until("hello");
+    desk.type_in("~B");
+    is_said(hears, &[5, 5]);
+    is_said(hears, &[5, 6]);
+    desk.type_in("more\r");
+    desk.until("more");
+    desk.type_in("~.");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+}
+
+#[test]
+fn a_break_is_carried_to_the_line_behind_a_server() {
+    let place = Place::new();
+    let (port, hears) = telnet_server();
+    break_reaches(
+        &place,
+        &format!("rfc2217:127.0.0.1:{port},baud=9600"),
+        &hears,
+    );
+}
+
+/// ser2net passes it on to a device that is another server's.
+#[test]
+fn a_break_is_carried_through_ser2net() {
+    let Some(program) = have("ser2net") else {
+        return;
+    };
+    let place = Place::new();
+    let (port, hears) = telnet_server();
+    let behind = format!("telnet(rfc2217),tcp,127.0.0.1,{port}");
+    let (_ser2net, [front]) = ser2net(&place, &program, [("telnet(rfc2217),tcp", behind)]);
+    break_reaches(
+        &place,
+        &format!("rfc2217:127.0.0.1:{front},baud=9600"),
+        &hears,
+    );
+}
