@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -18,17 +19,19 @@ use common::{PATIENCE, Place, finish, noise, sha256, text};
 fn ser2net<const N: usize>(
     place: &Place,
     program: &str,
-    connections: [(&str, String); N],
+    connections: &[(&str, String); N],
 ) -> (Running, [u16; N]) {
     let (ports, [ready]) = (ports::<N>(), ports::<1>());
     let mut config = String::new();
     for (n, ((accepter, connector), port)) in connections.iter().zip(ports).enumerate() {
-        config += &format!(
+        let _ = write!(
+            config,
             "connection: &c{n}\n  accepter: {accepter},127.0.0.1,{port}\n  connector: {connector}\n"
         );
     }
     // Whoever asks whether it is there must not open a line.
-    config += &format!(
+    let _ = write!(
+        config,
         "connection: &last\n  accepter: tcp,127.0.0.1,{ready}\n  connector: serialdev,/dev/null\n"
     );
     fs::write(place.path("ser2net.yaml"), config).unwrap();
@@ -74,7 +77,7 @@ fn sessions_behind_ser2net() {
     let (_ser2net, [rfc2217, raw, telnet, absent]) = ser2net(
         &place,
         &program,
-        [
+        &[
             ("telnet(rfc2217),tcp", device(&one)),
             ("tcp", device(&two)),
             ("telnet,tcp", device(&two)),
@@ -126,6 +129,12 @@ fn answer(mut stream: TcpStream, said: &Sender<Vec<u8>>) {
     stream
         .write_all(&[255, 251, 0, 255, 253, 0, 255, 253, 44])
         .unwrap();
+    // A character without a stop bit and a break; CTS and DSR.
+    stream
+        .write_all(&[
+            255, 250, 44, 106, 0x18, 255, 240, 255, 250, 44, 107, 0x30, 255, 240,
+        ])
+        .unwrap();
     let reader = stream.try_clone().unwrap();
     let mut bytes = std::io::BufReader::new(reader)
         .bytes()
@@ -175,7 +184,7 @@ fn is_said(hears: &Receiver<Vec<u8>>, wanted: &[u8]) {
         match hears.recv_timeout(PATIENCE) {
             Ok(body) if body == wanted => return,
             Ok(body) => before.push(body),
-            Err(_) => panic!("{wanted:?} was not said, but {before:?}"),
+            Err(e) => panic!("{e}: {wanted:?} was not said, but {before:?}"),
         }
     }
 }
@@ -212,6 +221,20 @@ fn a_break_is_carried_to_the_line_behind_a_server() {
     );
 }
 
+/// An echo is a loopback plug.
+#[test]
+fn a_probe_shows_what_the_server_tells_of_its_port() {
+    let place = Place::new();
+    let (port, _hears) = telnet_server();
+    let at = format!("rfc2217:127.0.0.1:{port},baud=921600");
+    let table = place.succeeds(&["probe", &at]);
+    let row = "serial server  CTS on, DSR on, RI off, DCD off, 1 framing error, 1 break\n";
+    assert!(table.contains(row), "{table}");
+    let json = place.succeeds(&["probe", &at, "--json"]);
+    let part = "\"serial_server\":{\"breaks\":1,\"framing_errors\":1,\"modem\":{\"carrier\":false,\"cts\":true,";
+    assert!(json.contains(part), "{json}");
+}
+
 /// ser2net passes it on to a device that is another server's.
 #[test]
 fn a_break_is_carried_through_ser2net() {
@@ -221,7 +244,7 @@ fn a_break_is_carried_through_ser2net() {
     let place = Place::new();
     let (port, hears) = telnet_server();
     let behind = format!("telnet(rfc2217),tcp,127.0.0.1,{port}");
-    let (_ser2net, [front]) = ser2net(&place, &program, [("telnet(rfc2217),tcp", behind)]);
+    let (_ser2net, [front]) = ser2net(&place, &program, &[("telnet(rfc2217),tcp", behind)]);
     break_reaches(
         &place,
         &format!("rfc2217:127.0.0.1:{front},baud=9600"),

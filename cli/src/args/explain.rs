@@ -10,7 +10,8 @@ Options for unusual serial lines:
   serial:/dev/ttyUSB0,flow=sw      the line uses XON and XOFF itself
   serial:/dev/ttyUSB0,mtu=240      a radio modem: frames of up to 240 bytes
   serial:/dev/ttyUSB0,duplex=half  one pair for both directions (RS-485)
-For a line behind a serial server, give these options to the link:
+Behind a serial server that knows RFC 2217 they are the same, with
+rfc2217:HOST:PORT. For a raw port of a serial server, give them to the link:
 mux+tls+link,escape=xonxoff,mtu=240,duplex=half+tcp:HOST:PORT. It is enough to
 set them at one end. docs/ADDRESSES.md describes every option.
 

@@ -50,14 +50,16 @@ pub(crate) async fn run(args: args::Probe) -> Result<(), Failure> {
     let rate = line_rate(&args.address);
     let stream = transports::dial(&args.address).await?;
     stream.remarks().iter().for_each(say);
+    let control = stream.control();
     let findings = tokio::select! {
         findings = ask(stream, &args.address, rate) => findings?,
         () = signals.asked_to_end() => return Ok(()),
     };
+    let line = control.and_then(|device| device.line_notices());
     if args.json {
-        return exit::print_json(&format!("{}\n", report::json(&findings)));
+        return exit::print_json(&format!("{}\n", report::json(&findings, line.as_ref())));
     }
-    exit::print(&report::table(&findings))
+    exit::print(&report::table(&findings, line.as_ref()))
 }
 
 /// Bytes a second that an address promises, roughly.

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use super::secret::Secret;
-use super::types::SerialSettings;
 use crate::network::Network;
 
 /// How a TCP connection is kept, and what a listener believes of where one comes from.
@@ -134,13 +133,4 @@ impl WsSettings {
     pub fn proxy(&self) -> Option<&Proxy> {
         self.tcp.proxy.as_deref()
     }
-}
-
-/// How a serial line behind a serial server is reached and set up (RFC 2217).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Rfc2217Settings {
-    /// Those of the connection with the server.
-    pub tcp: TcpSettings,
-    /// Those that the server is told of the line. What only a port of this machine has (`exclusive`, `lock`, `rs485`) is as by default.
-    pub line: SerialSettings,
 }

@@ -60,16 +60,14 @@ mod socket;
 mod types;
 mod ws;
 
-pub use connection::{
-    Proxy, ProxyKind, ProxyLogin, Rfc2217Settings, TcpSettings, WsSettings, WsTls,
-};
+pub use connection::{Proxy, ProxyKind, ProxyLogin, TcpSettings, WsSettings, WsTls};
 pub use keys::SCHEMES;
 pub use parse::ParseError;
 pub use print::Revealed;
 pub use secret::{Secret, hidden};
 pub use types::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
-    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, UnixSettings,
+    Rfc2217Settings, Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, UnixSettings,
 };
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! The options of a serial line, of this machine or behind a serial server: text to settings.
-use super::connection::Rfc2217Settings;
 use super::keys::{DATA, FLOW, LEVEL, LINE, PARITY, STOP, YES_NO};
 use super::options::{Opt, Wrong, digits, host_port, option_list, path_of, split, wrong};
 use super::socket;
 use super::types::{
-    DataBits, FlowControl, ModemLine, Parity, Rs485, Rs485Mode, SerialLock, SerialSettings,
-    StopBits, Target,
+    DataBits, FlowControl, ModemLine, Parity, Rfc2217Settings, Rs485, Rs485Mode, SerialLock,
+    SerialSettings, StopBits, Target,
 };
 
 pub(super) fn serial(text: &str, start: usize) -> Result<Target, Wrong> {

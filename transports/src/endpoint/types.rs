@@ -1,7 +1,7 @@
 //! The typed form of an address. Nothing here knows its text; see `parse` and `print`.
 use std::path::PathBuf;
 
-use super::connection::{Rfc2217Settings, TcpSettings, WsSettings};
+use super::connection::{TcpSettings, WsSettings};
 use crate::rate::Rate;
 
 /// A parsed address: layers, and what carries the bytes below them.
@@ -436,6 +436,15 @@ impl Default for SerialSettings {
             duplex: Duplex::Full,
         }
     }
+}
+
+/// How a serial line behind a serial server is reached and set up (RFC 2217).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rfc2217Settings {
+    /// Those of the connection with the server.
+    pub tcp: TcpSettings,
+    /// Those that the server is told of the line. What only a port of this machine has (`exclusive`, `lock`, `rs485`) is as by default.
+    pub line: SerialSettings,
 }
 
 /// What becomes of a port's RS-485 mode when it is opened (on Linux `TIOCSRS485`, see
