@@ -168,7 +168,7 @@ fn check(args: &args::Share) -> Result<(), Failure> {
         return usage(format!("a ticket is for at most {MAX_SERVICES} services"));
     }
     for endpoint in &args.listen {
-        if !endpoint.is_network() {
+        if !endpoint.accepts_many() || endpoint.place().is_none() {
             return usage(format!(
                 "{endpoint}: a friend cannot connect there; use tcp:HOST:PORT"
             ));

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use cepa_transports::endpoint::{
     DataBits, Duplex, Escapes, FlowControl, ModemLine, Parity, ProxyKind, Rs485, SerialLock,
-    StopBits, TcpSettings, WsSettings,
+    StopBits, TcpSettings, TcpWay, WsSettings,
 };
 use cepa_transports::text::clean;
 use cepa_transports::{Endpoint, Layer, SerialSettings, Target};
@@ -204,6 +204,12 @@ fn of_connection(settings: &TcpSettings) -> String {
     let patience = settings.user_timeout.map_or(String::new(), |seconds| {
         format!("; over when nothing is acknowledged for {seconds} s")
     });
+    let nodelay = if settings.nodelay {
+        ""
+    } else {
+        "; small writes wait for each other"
+    };
+    let way = settings.way.as_deref().map_or(String::new(), of_way);
     let from = settings.proxy_from.as_ref().map_or(String::new(), |from| {
         let from: Vec<String> = from.iter().map(ToString::to_string).collect();
         let from = from.join(", ");
@@ -216,7 +222,21 @@ fn of_connection(settings: &TcpSettings) -> String {
         };
         format!("; when dialling, by the proxy {proxy}, {names}")
     });
-    format!("{keepalive}{patience}{from}{proxy}")
+    format!("{keepalive}{patience}{nodelay}{way}{from}{proxy}")
+}
+
+/// The way out of this machine.
+fn of_way(way: &TcpWay) -> String {
+    let bind = way.bind.map_or(String::new(), |address| {
+        format!("; when dialling, from this machine's address {address}")
+    });
+    let interface = way.interface.as_ref().map_or(String::new(), |name| {
+        format!("; by the interface {name} only")
+    });
+    let mark = way.mark.map_or(String::new(), |mark| {
+        format!("; its packets are marked {mark}")
+    });
+    format!("{bind}{interface}{mark}")
 }
 
 fn of_ws(host: &str, port: u16, path: &str, settings: &WsSettings) -> String {

@@ -60,6 +60,7 @@ mod side;
 mod stdio;
 mod stream;
 mod tcp;
+mod tcp_way;
 mod terminal;
 #[cfg(feature = "testkit")]
 pub mod testkit;

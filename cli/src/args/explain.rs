@@ -20,6 +20,9 @@ Where only the web is let through (passwords and headers are shown as ***):
   tcp:HOST:PORT,proxy=socks5h://[USER:PASSWORD@]HOST:PORT
   ws:HOST:PORT/PATH,proxy=http://HOST:PORT,header=NAME:VALUE
 
+With several networks:
+  tcp:HOST:PORT,bind=192.0.2.1,interface=eth1,mark=42
+
 `cepa explain` also explains @NAME (what it stands for, and which file says so),
 a peer's address (cepa://PEERID@HINT,HINT/SERVICE), a ticket, an introduction
 and an invitation code. It does not connect to anything, and does not show the

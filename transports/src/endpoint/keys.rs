@@ -14,6 +14,10 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
         "ws" => &[
             "keepalive",
             "user-timeout",
+            "nodelay",
+            "bind",
+            "interface",
+            "mark",
             "proxy-protocol",
             "proxy-from",
             "proxy",
@@ -24,6 +28,10 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
         "wss" => &[
             "keepalive",
             "user-timeout",
+            "nodelay",
+            "bind",
+            "interface",
+            "mark",
             "proxy-protocol",
             "proxy-from",
             "proxy",
@@ -57,6 +65,10 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
         "rfc2217" => &[
             "keepalive",
             "user-timeout",
+            "nodelay",
+            "bind",
+            "interface",
+            "mark",
             "proxy",
             "baud",
             "data",
@@ -77,6 +89,10 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
 const TCP: &[&str] = &[
     "keepalive",
     "user-timeout",
+    "nodelay",
+    "bind",
+    "interface",
+    "mark",
     "proxy-protocol",
     "proxy-from",
     "proxy",

@@ -299,11 +299,13 @@ impl Target {
     /// device opened, no socket of this machine's own services reached by its path.
     ///
     /// A WebSocket with a `Host` or headers of its own is more than that: who writes them decides what a server of this
-    /// network is asked for. So is a serial line behind a server, which is set up and whose device may be reset.
+    /// network is asked for. So is a connection by a way of this machine that the address names (`bind`, `interface`, `mark`), and a serial line behind a server, which is set up and whose device may be reset.
     pub fn is_network(&self) -> bool {
         match self {
-            Self::Tcp { .. } => true,
-            Self::Ws { settings, .. } => settings.host.is_none() && settings.headers.is_empty(),
+            Self::Tcp { settings, .. } => settings.way.is_none(),
+            Self::Ws { settings, .. } => {
+                settings.tcp.way.is_none() && settings.host.is_none() && settings.headers.is_empty()
+            }
             _ => false,
         }
     }
