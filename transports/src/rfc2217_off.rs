@@ -28,6 +28,23 @@ pub(crate) async fn dial(
     Err(refused(Action::Dial, endpoint))
 }
 
-pub(crate) fn listen(endpoint: &Endpoint) -> TransportError {
-    refused(Action::Listen, endpoint)
+pub(crate) enum Rfc2217Listener {}
+
+#[allow(
+    clippy::unused_async,
+    reason = "the same signatures as with the feature"
+)]
+impl Rfc2217Listener {
+    pub(crate) async fn bind(
+        endpoint: &Endpoint,
+        _: &str,
+        _: u16,
+        _: &Rfc2217Settings,
+    ) -> Result<(Self, u16), TransportError> {
+        Err(refused(Action::Listen, endpoint))
+    }
+
+    pub(crate) async fn accept(&mut self, _: &Endpoint) -> Result<Stream, TransportError> {
+        match *self {}
+    }
 }

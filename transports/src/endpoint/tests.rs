@@ -284,7 +284,7 @@ fn what_a_target_can_do() {
         ("serial:/x", [false, true, false, false, false]),
         ("tcp:h:1,bind=::1", [true, false, false, true, false]),
         ("ws:h:1,mark=7", [true, false, false, true, false]),
-        ("rfc2217:h:1", [false, true, false, false, false]),
+        ("rfc2217:h:1", [true, true, false, false, false]),
         ("pty:/x", [false, true, false, false, false]),
     ] {
         let e = parse(address);

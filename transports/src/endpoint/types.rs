@@ -267,12 +267,15 @@ impl Target {
     /// Whether a listener there gives a stream for each who connects, as many at a time as come.
     pub fn accepts_many(&self) -> bool {
         match self {
-            Self::Tcp { .. } | Self::Ws { .. } | Self::Unix { .. } | Self::Memory { .. } => true,
+            Self::Tcp { .. }
+            | Self::Ws { .. }
+            | Self::Rfc2217 { .. }
+            | Self::Unix { .. }
+            | Self::Memory { .. } => true,
             Self::Stdio
             | Self::Fd { .. }
             | Self::Exec { .. }
             | Self::Serial { .. }
-            | Self::Rfc2217 { .. }
             | Self::Pty { .. } => false,
         }
     }

@@ -133,8 +133,13 @@ pub(super) fn settings(s: &SerialSettings) -> [Message<'static>; 5] {
 pub(super) fn is_answer(asked: &Message<'_>, answer: &Message<'_>) -> bool {
     match (asked, answer) {
         (Message::Control(_), Message::Control(n)) => (1..=3).contains(n) || *n == 17,
-        (asked, answer) => std::mem::discriminant(asked) == std::mem::discriminant(answer),
+        (asked, answer) => is_same(asked, answer),
     }
+}
+
+/// Whether two messages are of one kind, whatever they say.
+pub(super) fn is_same(one: &Message<'_>, other: &Message<'_>) -> bool {
+    std::mem::discriminant(one) == std::mem::discriminant(other)
 }
 
 /// A setting in words: `9600 baud`.

@@ -15,18 +15,10 @@
 use bytes::BytesMut;
 
 use super::com_port::{self, Message, control};
+use super::end::{End, Refusal};
 use super::telnet::{BINARY, COM_PORT, SUPPRESS_GO_AHEAD, Telnet, Token};
 use crate::endpoint::{ModemLine, SerialSettings};
 use crate::line_notices::{LineNotices, ModemLines};
-
-/// Why a server is none for this line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// It does not let bytes pass as they are.
-    Binary,
-    /// It has no control of the port.
-    ComPort,
-}
 
 /// What is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,32 +79,6 @@ impl Client {
         }
     }
 
-    /// Takes what came; the line's own bytes go into `data`.
-    ///
-    /// # Errors
-    /// Once the server refuses what the line needs, and from then on.
-    pub(super) fn receive(&mut self, mut input: &[u8], data: &mut BytesMut) -> Result<(), Refusal> {
-        while let Some(token) = self.telnet.next(&mut input) {
-            match token {
-                Token::Data(bytes) if self.is_open() => data.extend_from_slice(bytes),
-                Token::Data(bytes) => {
-                    let room = WORDS - self.words.len();
-                    let first = bytes.get(..room).unwrap_or(bytes);
-                    self.words.extend_from_slice(first);
-                }
-                Token::Ours(BINARY, false) | Token::Theirs(BINARY, false) => {
-                    self.refusal = self.refusal.or(Some(Refusal::Binary));
-                }
-                Token::Ours(COM_PORT, false) | Token::Theirs(COM_PORT, false) => {
-                    self.refusal = self.refusal.or(Some(Refusal::ComPort));
-                }
-                Token::Ours(..) | Token::Theirs(..) => self.agreed(),
-                Token::Subnegotiation => self.subnegotiation(),
-            }
-        }
-        self.refusal.map_or(Ok(()), Err)
-    }
-
     /// Whether the line carries bytes.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open)
@@ -136,34 +102,6 @@ impl Client {
     /// What the port does not do as it was told; one line each.
     pub(super) fn take_remarks(&mut self) -> Vec<String> {
         std::mem::take(&mut self.remarks)
-    }
-
-    /// The server takes no data now.
-    pub(super) fn is_suspended(&self) -> bool {
-        self.suspended
-    }
-
-    pub(super) fn notices(&self) -> LineNotices {
-        self.notices
-    }
-
-    /// Bytes to send.
-    pub(super) fn out(&mut self) -> &mut BytesMut {
-        self.telnet.out()
-    }
-
-    /// Data for the line.
-    pub(super) fn send(&mut self, data: &[u8]) {
-        self.telnet.put_data(data);
-    }
-
-    /// Begins a break, or ends it.
-    pub(super) fn set_break(&mut self, on: bool) {
-        self.say(&Message::Control(if on {
-            control::BREAK_ON
-        } else {
-            control::BREAK_OFF
-        }));
     }
 
     fn say(&mut self, message: &Message<'_>) {
@@ -243,6 +181,58 @@ impl Client {
             }
             None => {}
         }
+    }
+}
+
+impl End for Client {
+    fn receive(&mut self, mut input: &[u8], data: &mut BytesMut) -> Result<(), Refusal> {
+        while let Some(token) = self.telnet.next(&mut input) {
+            match token {
+                Token::Data(bytes) if self.is_open() => data.extend_from_slice(bytes),
+                Token::Data(bytes) => {
+                    let room = WORDS - self.words.len();
+                    let first = bytes.get(..room).unwrap_or(bytes);
+                    self.words.extend_from_slice(first);
+                }
+                Token::Ours(BINARY, false) | Token::Theirs(BINARY, false) => {
+                    self.refusal = self.refusal.or(Some(Refusal::Binary));
+                }
+                Token::Ours(COM_PORT, false) | Token::Theirs(COM_PORT, false) => {
+                    self.refusal = self.refusal.or(Some(Refusal::ComPort));
+                }
+                Token::Ours(..) | Token::Theirs(..) => self.agreed(),
+                Token::Subnegotiation => self.subnegotiation(),
+            }
+        }
+        self.refusal.map_or(Ok(()), Err)
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.suspended
+    }
+
+    fn notices(&self) -> LineNotices {
+        self.notices
+    }
+
+    fn out(&mut self) -> &mut BytesMut {
+        self.telnet.out()
+    }
+
+    fn send(&mut self, data: &[u8]) {
+        self.telnet.put_data(data);
+    }
+
+    fn set_break(&mut self, on: bool) {
+        self.say(&Message::Control(if on {
+            control::BREAK_ON
+        } else {
+            control::BREAK_OFF
+        }));
+    }
+
+    fn closes(&self) -> bool {
+        false
     }
 }
 

@@ -3,26 +3,31 @@
 //!
 //! ```text
 //! dialler:   TCP (perhaps by a proxy)  ->  options of telnet  ->  settings of the port, each answered  ->  `stream::Line`
+//! listener:  TCP  ->  `stream::Line`, which is asked for options and settings while it carries bytes
 //! ```
 //!
-//! `telnet` takes commands and data apart, `com_port` has the messages about the port, `engine` says and understands them, and
-//! `stream` does the IO. There is no crate for this that is kept and has no IO of its own.
+//! `telnet` takes commands and data apart, `com_port` has the messages about the port, `engine` and `server` say and understand them, as a
+//! client and as a server, and `stream` does the IO. There is no crate for this that is kept and has no IO of its own.
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::endpoint::{Endpoint, Rfc2217Settings};
+use crate::endpoint::{Endpoint, Rfc2217Settings, SerialSettings};
 use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe, kind_of};
 use crate::stream::Stream;
-use crate::tcp;
+use crate::tcp::{self, TcpSockets};
 use crate::terminal::Control;
 use crate::text::quoted;
 
-use self::engine::{Client, Refusal, Waits};
+use self::end::Refusal;
+use self::engine::{Client, Waits};
+use self::server::Server;
 use self::stream::{Line, NotOpen};
 
 mod com_port;
+mod end;
 mod engine;
+mod server;
 mod stream;
 mod telnet;
 
@@ -42,8 +47,7 @@ pub(crate) async fn dial(
 ) -> Result<Stream, TransportError> {
     let below = tcp::dial(endpoint, host, port, &settings.tcp).await?;
     let (remote, local) = (below.remote().clone(), below.local());
-    let place = below.label().strip_prefix("tcp ").unwrap_or(below.label());
-    let label = format!("rfc2217 {place}");
+    let label = label(&below);
     let mut line = Line::new(below, Client::new(&settings.line));
     opened(endpoint, &mut line).await?;
     let control = Control::of_line(line.door());
@@ -55,7 +59,7 @@ pub(crate) async fn dial(
         .with_remarks(remarks))
 }
 
-async fn opened(endpoint: &Endpoint, line: &mut Line) -> Result<(), TransportError> {
+async fn opened(endpoint: &Endpoint, line: &mut Line<Client>) -> Result<(), TransportError> {
     match timeout(OPENING, line.open()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(why)) => Err(not_open(endpoint, why, line.engine())),
@@ -63,15 +67,42 @@ async fn opened(endpoint: &Endpoint, line: &mut Line) -> Result<(), TransportErr
     }
 }
 
-/// Where none can be listened at.
-pub(crate) fn listen(endpoint: &Endpoint) -> TransportError {
-    TransportError::new(
-        Action::Listen,
-        endpoint,
-        Kind::Unsupported,
-        "a line behind a serial server is dialled",
-        "listen at the device itself, serial:PATH, where it is",
-    )
+/// Where clients find a serial line.
+pub(crate) struct Rfc2217Listener {
+    sockets: TcpSockets,
+    line: SerialSettings,
+}
+
+impl Rfc2217Listener {
+    pub(crate) async fn bind(
+        endpoint: &Endpoint,
+        host: &str,
+        port: u16,
+        settings: &Rfc2217Settings,
+    ) -> Result<(Self, u16), TransportError> {
+        let (sockets, port) = tcp::bind(endpoint, host, port, &settings.tcp).await?;
+        let line = settings.line.clone();
+        Ok((Self { sockets, line }, port))
+    }
+
+    /// The next client. Cancel safe.
+    pub(crate) async fn accept(&mut self, endpoint: &Endpoint) -> Result<Stream, TransportError> {
+        let below = self.sockets.accept(endpoint).await?;
+        let (remote, local) = (below.remote().clone(), below.local());
+        let label = label(&below);
+        let line = Line::new(below, Server::new(&self.line));
+        let control = Control::of_line(line.door());
+        Ok(Stream::from_wire(line, label)
+            .with_remote(remote)
+            .with_local(local)
+            .with_control(control))
+    }
+}
+
+/// That of the connection below, under this scheme.
+fn label(below: &Stream) -> String {
+    let place = below.label().strip_prefix("tcp ").unwrap_or(below.label());
+    format!("rfc2217 {place}")
 }
 
 fn not_open(endpoint: &Endpoint, why: NotOpen, engine: &Client) -> TransportError {

@@ -1,7 +1,7 @@
 //! A line behind a serial server as a byte stream: the IO around `engine`.
 //!
-//! As on a line of this machine, a shutdown sends all there is and tells the other end nothing, and the end of the connection is an
-//! error: nothing on a line says that the peer meant to end.
+//! For a client, as on a line of this machine, a shutdown sends all there is and tells the other end nothing, and the end of the connection is
+//! an error: nothing on a line says that the peer meant to end. A server's client opens and closes its port, so there both are ends.
 //!
 //! Up to [`PIECE`] bytes of data wait here for a flush, or for the next call. What the server asks for is answered by whoever
 //! reads, so the write side below is polled with a waker for both tasks.
@@ -15,7 +15,8 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::engine::{Client, Refusal};
+use super::end::{End, Refusal};
+use super::engine::Client;
 use crate::joint_waker::JointWaker;
 use crate::stream::{Stream, Wire};
 use crate::terminal::LineDoor;
@@ -32,9 +33,9 @@ const READ: usize = 4096;
 /// A server that asks without end and takes no answers is not read any more, once so many bytes of answers wait.
 const ANSWERS: usize = 4 * PIECE;
 
-pub(super) struct Line {
+pub(super) struct Line<E> {
     below: Stream,
-    engine: Client,
+    engine: E,
     /// Of the line, not read yet.
     incoming: BytesMut,
     door: Arc<LineDoor>,
@@ -52,8 +53,8 @@ pub(super) enum NotOpen {
     Io(io::Error),
 }
 
-impl Line {
-    pub(super) fn new(below: Stream, engine: Client) -> Self {
+impl<E: End> Line<E> {
+    pub(super) fn new(below: Stream, engine: E) -> Self {
         Self {
             below,
             engine,
@@ -66,40 +67,12 @@ impl Line {
         }
     }
 
-    pub(super) fn engine(&mut self) -> &mut Client {
+    pub(super) fn engine(&mut self) -> &mut E {
         &mut self.engine
     }
 
     pub(super) fn door(&self) -> Arc<LineDoor> {
         Arc::clone(&self.door)
-    }
-
-    /// Until the line carries bytes. Not cancel safe, but that the line can be asked what it waits for.
-    pub(super) async fn open(&mut self) -> Result<(), NotOpen> {
-        let mut sent = Ok(());
-        loop {
-            // Who closes at once has perhaps said why, and that can be read all the same.
-            if sent.is_ok() {
-                sent = self.below.write_all_buf(self.engine.out()).await;
-            }
-            if self.engine.is_open() {
-                self.door.notice(self.engine.notices());
-                return sent.map_err(NotOpen::Io);
-            }
-            let mut bytes = [0; READ];
-            let n = match self.below.read(&mut bytes).await {
-                Ok(0) => return Err(NotOpen::Closed),
-                Ok(n) => n,
-                // It took no more notice of what we had said.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(NotOpen::Closed);
-                }
-                Err(error) => return Err(NotOpen::Io(error)),
-            };
-            let bytes = bytes.get(..n).unwrap_or_default();
-            let received = self.engine.receive(bytes, &mut self.incoming);
-            received.map_err(NotOpen::Refused)?;
-        }
     }
 
     /// Sends what waits.
@@ -133,6 +106,36 @@ impl Line {
     }
 }
 
+impl Line<Client> {
+    /// Until the line carries bytes. Not cancel safe, but that the line can be asked what it waits for.
+    pub(super) async fn open(&mut self) -> Result<(), NotOpen> {
+        let mut sent = Ok(());
+        loop {
+            // Who closes at once has perhaps said why, and that can be read all the same.
+            if sent.is_ok() {
+                sent = self.below.write_all_buf(self.engine.out()).await;
+            }
+            if self.engine.is_open() {
+                self.door.notice(self.engine.notices());
+                return sent.map_err(NotOpen::Io);
+            }
+            let mut bytes = [0; READ];
+            let n = match self.below.read(&mut bytes).await {
+                Ok(0) => return Err(NotOpen::Closed),
+                Ok(n) => n,
+                // It took no more notice of what we had said.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(NotOpen::Closed);
+                }
+                Err(error) => return Err(NotOpen::Io(error)),
+            };
+            let bytes = bytes.get(..n).unwrap_or_default();
+            let received = self.engine.receive(bytes, &mut self.incoming);
+            received.map_err(NotOpen::Refused)?;
+        }
+    }
+}
+
 fn hang_up() -> io::Error {
     let text = "the serial server closed the connection";
     io::Error::new(io::ErrorKind::ConnectionReset, text)
@@ -149,7 +152,7 @@ fn refused(why: Refusal) -> io::Error {
     )
 }
 
-impl Wire for Line {
+impl<E: End> Wire for Line<E> {
     fn cut_when_dropped(&mut self, yes: bool) {
         self.below.cut_when_dropped(yes);
     }
@@ -159,7 +162,7 @@ impl Wire for Line {
     }
 }
 
-impl AsyncRead for Line {
+impl<E: End> AsyncRead for Line<E> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -183,7 +186,11 @@ impl AsyncRead for Line {
                 return Poll::Ready(Ok(()));
             }
             if this.gone {
-                return Poll::Ready(Err(hang_up()));
+                return Poll::Ready(if this.engine.closes() {
+                    Ok(())
+                } else {
+                    Err(hang_up())
+                });
             }
             // What was refused once is refused from then on.
             let held = this.engine.is_suspended();
@@ -207,7 +214,7 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl<E: End> AsyncWrite for Line<E> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -258,6 +265,12 @@ impl AsyncWrite for Line {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.shut = true;
-        self.poll_flush(cx)
+        ready!(self.as_mut().poll_flush(cx))?;
+        if !self.engine.closes() {
+            return Poll::Ready(Ok(()));
+        }
+        let this = &mut *self;
+        let joint = this.wakers.joint().clone();
+        Pin::new(&mut this.below).poll_shutdown(&mut Context::from_waker(&joint))
     }
 }

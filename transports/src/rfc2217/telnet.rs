@@ -118,6 +118,14 @@ impl Telnet {
         self.theirs.get(usize::from(option)) == Some(&Side::On)
     }
 
+    /// Whether the other end has said if we may have an option.
+    pub(super) fn is_answered(&self, option: u8) -> bool {
+        matches!(
+            self.ours.get(usize::from(option)),
+            Some(Side::On | Side::Refused)
+        )
+    }
+
     /// Whether the other end has said anything that is telnet.
     pub(super) fn spoken(&self) -> bool {
         self.spoken
@@ -134,9 +142,18 @@ impl Telnet {
         &mut self.out
     }
 
-    /// Data, with what would be a command doubled.
+    /// Data, with what would be a command doubled; outside of binary transmission with a NUL behind each CR.
     pub(super) fn put_data(&mut self, data: &[u8]) {
-        put_escaped(&mut self.out, data);
+        if self.ours(BINARY) {
+            put_escaped(&mut self.out, data);
+            return;
+        }
+        for piece in data.split_inclusive(|byte| *byte == b'\r') {
+            put_escaped(&mut self.out, piece);
+            if piece.ends_with(b"\r") {
+                self.out.put_u8(0);
+            }
+        }
     }
 
     pub(super) fn put_subnegotiation(&mut self, option: u8, body: &[u8]) {
@@ -389,12 +406,15 @@ mod tests {
         #[test]
         fn data_arrives_as_it_was_sent(
             data in prop::collection::vec(prop_oneof![Just(255u8), Just(13), Just(0), any::<u8>()], 0..300),
+            binary in any::<bool>(),
             cuts in prop::collection::vec(1..20usize, 1..50),
         ) {
-            let mut sender = Telnet::new();
+            let (mut sender, mut receiver) = (Telnet::new(), Telnet::new());
+            if binary {
+                sender.ours[usize::from(BINARY)] = Side::On;
+                receiver.theirs[usize::from(BINARY)] = Side::On;
+            }
             sender.put_data(&data);
-            let mut receiver = Telnet::new();
-            receiver.theirs[usize::from(BINARY)] = Side::On;
             let mut rest = &sender.out()[..];
             let mut got = Vec::new();
             for cut in cuts.iter().cycle() {

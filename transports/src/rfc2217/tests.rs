@@ -5,13 +5,14 @@ use tokio::time::Instant;
 use super::*;
 use crate::endpoint::SerialSettings;
 use crate::line_notices::LineNotices;
+use crate::rfc2217::end::End as _;
 
 fn endpoint() -> Endpoint {
     "rfc2217:h:1".parse().unwrap()
 }
 
 /// A line that is not open, and what its server holds.
-fn pair(room: usize) -> (Line, DuplexStream) {
+fn pair(room: usize) -> (Line<Client>, DuplexStream) {
     let (near, far) = duplex(room);
     let client = Client::new(&SerialSettings::default());
     (Line::new(near.into(), client), far)
@@ -35,7 +36,7 @@ fn answers() -> Vec<u8> {
 }
 
 /// Open, and all that was said so far is gone.
-async fn open(room: usize) -> (Line, DuplexStream) {
+async fn open(room: usize) -> (Line<Client>, DuplexStream) {
     let (mut line, mut far) = pair(room);
     // Up to the mask of the modem's state, which comes last.
     let answering = async {
