@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use common::desk::Desk;
-use common::programs::{Running, have, ports};
+use common::programs::{Running, have, ports, skipped};
 use common::{PATIENCE, Place, finish, noise, sha256, text};
 
 /// ser2net with these connections, each an accepter without its port, and a connector. Gives their ports.
@@ -219,6 +219,110 @@ fn a_break_is_carried_to_the_line_behind_a_server() {
         &format!("rfc2217:127.0.0.1:{port},baud=9600"),
         &hears,
     );
+}
+
+/// pyserial's client, which knows nothing of cepa, at a port that `forward` and `pipe` listen at. `None` where it can't be had.
+fn pyserial(place: &Place, port: &str) -> Option<std::process::Output> {
+    let script = r#"
+import serial, sys
+url = 'rfc2217://127.0.0.1:%s?timeout=60' % sys.argv[1]
+port = serial.serial_for_url(url, baudrate=9600, parity='E', timeout=60)
+assert port.getCTS() and port.getDSR() and port.getCD()
+port.baudrate = 57600
+port.dtr = False
+port.send_break(0.01)
+port.reset_input_buffer()
+data = bytes(range(256)) * 40
+port.write(data)
+back = b''
+while len(back) < len(data):
+    some = port.read(len(data) - len(back))
+    assert some, len(back)
+    back += some
+assert back == data
+port.close()
+print('equal')
+"#;
+    let has_it = |python: &&str| {
+        let mut asks = Command::new(python);
+        let asks = asks.args(["-c", "import serial"]).stderr(Stdio::null());
+        asks.status().is_ok_and(|status| status.success())
+    };
+    let Some(python) = ["python3", "/usr/bin/python3"].into_iter().find(has_it) else {
+        skipped("no python3 that has pyserial");
+        return None;
+    };
+    fs::write(place.path("client.py"), script).unwrap();
+    let mut python = Command::new(python);
+    let python = python.arg(place.path("client.py")).arg(port);
+    Some(finish(
+        python
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    ))
+}
+
+fn port_of(address: &str) -> String {
+    let port = address.split(':').nth(2).unwrap();
+    port.split(',').next().unwrap().to_owned()
+}
+
+#[test]
+fn pyserial_finds_a_line_where_forward_and_pipe_listen() {
+    let place = Place::new();
+    let line = place.text("line");
+    let device = format!("pty:{line}");
+    let mut device = place.cepa(&["pipe", &device, "exec:cat"]).spawn().unwrap();
+    let start = std::time::Instant::now();
+    while fs::symlink_metadata(&line).is_err() {
+        assert!(start.elapsed() < PATIENCE, "no line");
+        thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let service = format!("uart=serial:{line}");
+    let words = ["tcp:127.0.0.1:0", "--service", &service, "--allow", "any"];
+    let server = place.serve(&words);
+    let at = server.address();
+    let words = [
+        "forward",
+        &at,
+        "-L",
+        "rfc2217:127.0.0.1:0=uart",
+        "--trust",
+        "any",
+    ];
+    let forward = common::Server::start(&place, &words);
+    let Some(output) = pyserial(&place, &port_of(&forward.address())) else {
+        let _ = device.kill();
+        return;
+    };
+    assert_eq!(text(&output.stdout), "equal\n", "{}", text(&output.stderr));
+    drop((forward, server));
+    let _ = device.kill();
+    let _ = device.wait();
+    let words = [
+        "pipe",
+        "--listen",
+        "rfc2217:127.0.0.1:0,baud=9600",
+        "exec:cat",
+    ];
+    let pipe = common::Server::start(&place, &words);
+    for _ in 0..2 {
+        let output = pyserial(&place, &port_of(&pipe.address())).unwrap();
+        assert_eq!(text(&output.stdout), "equal\n", "{}", text(&output.stderr));
+    }
+}
+
+/// A peer is served at a port where its client expects a serial server.
+#[test]
+fn a_session_at_a_listener() {
+    let place = Place::new();
+    let at = "rfc2217:127.0.0.1:0";
+    let server = place.serve(&[at, "--service", "up=exec:sha256sum", "--allow", "any"]);
+    for _ in 0..2 {
+        works(&place, &server.address());
+    }
 }
 
 /// An echo is a loopback plug.

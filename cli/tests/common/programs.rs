@@ -17,18 +17,20 @@ pub(crate) fn have(program: &str) -> Option<String> {
         .map(|folder| format!("{folder}/{program}"));
     let found = found.into_iter().find(|path| Path::new(path).is_file());
     if found.is_none() {
-        let name = thread::current().name().unwrap_or("test").to_owned();
-        assert!(
-            std::env::var("CEPA_REQUIRE_INTEROP").as_deref() != Ok("1"),
-            "{name} would be skipped, and CEPA_REQUIRE_INTEROP=1 forbids it: no {program}"
-        );
-        // Not eprintln: the test runner swallows that of a test that passes.
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: {name}: {program} can not be found"
-        );
+        skipped(&format!("{program} can not be found"));
     }
     found
+}
+
+/// Says that a test is left out; fails where that is forbidden.
+pub(crate) fn skipped(why: &str) {
+    let name = thread::current().name().unwrap_or("test").to_owned();
+    assert!(
+        std::env::var("CEPA_REQUIRE_INTEROP").as_deref() != Ok("1"),
+        "{name} would be skipped, and CEPA_REQUIRE_INTEROP=1 forbids it: {why}"
+    );
+    // Not eprintln: the test runner swallows that of a test that passes.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: {why}");
 }
 
 /// Ports that were free a moment ago; each other than the others.
