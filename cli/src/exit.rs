@@ -338,7 +338,7 @@ pub(crate) fn print_json(json: &str) -> Result<(), Failure> {
 
 fn on_socket(e: &TransportError) -> bool {
     let at = e.endpoint().parse::<Endpoint>();
-    at.is_ok_and(|at| at.is_socket())
+    at.is_ok_and(|at| at.is_socket() || at.place().is_some())
 }
 
 impl From<TransportError> for Failure {

@@ -52,7 +52,7 @@ pub(crate) fn network_places<'a>(
     listening: impl Iterator<Item = &'a Endpoint>,
     public: Option<&str>,
 ) -> Vec<Endpoint> {
-    let listening = listening.filter(|at| at.is_network());
+    let listening = listening.filter(|at| at.accepts_many() && at.place().is_some());
     listening.flat_map(|at| places(at, public)).collect()
 }
 

@@ -27,7 +27,7 @@ const EACH: usize = 5;
 pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     let usage = |why: String| Err(Failure::new(Code::Usage, why));
     let address = &args.one;
-    if !address.is_socket() {
+    if !address.is_socket() && !matches!(address.target(), Target::Rfc2217 { .. }) {
         let scheme = address.scheme();
         return usage(format!(
             "cannot listen on {scheme}: here: use tcp: or unix: as the first address"

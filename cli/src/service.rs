@@ -209,10 +209,7 @@ impl Services {
 
     /// A serial line can be watched while a peer has it.
     fn watched(&self, name: &str, to: &Endpoint, call: &Asks) -> Option<Source> {
-        let is_line = matches!(
-            to.target(),
-            transports::Target::Serial { .. } | transports::Target::Pty { .. }
-        );
+        let is_line = to.is_line();
         let what = What {
             service: name.to_owned(),
             kept: None,

@@ -95,6 +95,7 @@ pub(crate) fn can_be_watched(target: &Target) -> bool {
     matches!(
         to.target(),
         transports::Target::Serial { .. }
+            | transports::Target::Rfc2217 { .. }
             | transports::Target::Pty { .. }
             | transports::Target::Exec { pty: true, .. }
     )

@@ -179,7 +179,7 @@ fn check(args: &args::Share) -> Result<(), Failure> {
         return usage(format!("a ticket is for at most {MAX_SERVICES} services"));
     }
     for endpoint in &args.listen {
-        if !endpoint.is_network() {
+        if !endpoint.accepts_many() || endpoint.place().is_none() {
             return usage(format!(
                 "{endpoint}: a friend cannot connect there; use tcp:HOST:PORT"
             ));
@@ -259,6 +259,7 @@ fn commands(services: &[Service], ticket: &str) -> Vec<String> {
                 }
                 transports::Target::Exec { pty: true, .. }
                 | transports::Target::Serial { .. }
+                | transports::Target::Rfc2217 { .. }
                 | transports::Target::Pty { .. } => others.push(("console", of.to_owned())),
                 _ => others.push(("connect", of.to_owned())),
             },

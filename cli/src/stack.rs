@@ -109,7 +109,9 @@ pub(crate) fn for_others(address: &Endpoint, public: Option<&str>) -> Vec<Endpoi
     let any = host.parse().ok().filter(IpAddr::is_unspecified);
     let hosts = match (public, any) {
         (Some(public), _) => vec![public.to_owned()],
-        (None, None) => return vec![address.clone()],
+        (None, None) if address.is_network() => return vec![address.clone()],
+        // Which way of this machine is taken is nothing to others.
+        (None, None) => vec![host.to_owned()],
         (None, Some(any)) => of_this_machine(any.is_ipv6()),
     };
     let dialled = hosts.iter().map(|host| {

@@ -380,7 +380,7 @@ impl Target {
             Self::Dial(to) => match to.target() {
                 transports::Target::Exec { pty: true, .. } => "terminal",
                 transports::Target::Exec { .. } => "command",
-                transports::Target::Serial { .. } => "serial",
+                transports::Target::Serial { .. } | transports::Target::Rfc2217 { .. } => "serial",
                 _ => "stream",
             },
             Self::Forward(_) => "forward",
@@ -465,6 +465,7 @@ fn watched(address: &str) -> Result<(&str, bool), String> {
     };
     match endpoint.target() {
         transports::Target::Serial { .. }
+        | transports::Target::Rfc2217 { .. }
         | transports::Target::Pty { .. }
         | transports::Target::Exec { pty: true, .. } => Ok((plain, yes)),
         _ => Err(
@@ -505,13 +506,13 @@ impl FromStr for Local {
     /// `LISTEN[=SERVICE]`; the address ends at the last `=`, it may have options of its own.
     fn from_str(word: &str) -> Result<Self, String> {
         let Some((listen, service)) = word.rsplit_once('=') else {
-            let listen = local_listener(word);
+            let listen = listener(word, true);
             return Ok(Self {
                 listen: listen.map_err(|_| "expected LISTEN=SERVICE, for example 5433=db")?,
                 service: String::new(),
             });
         };
-        let listen = local_listener(listen)?;
+        let listen = listener(listen, true)?;
         Ok(Self {
             listen,
             service: service_name(service)?,
@@ -538,6 +539,11 @@ impl FromStr for Dynamic {
 
 /// Where `cepa forward` listens. A port alone is at this machine only, in both families.
 fn local_listener(word: &str) -> Result<Vec<Endpoint>, String> {
+    listener(word, false)
+}
+
+/// The same; `lines`: also where programs look for a serial line.
+fn listener(word: &str, lines: bool) -> Result<Vec<Endpoint>, String> {
     let tcp = |rest: String| format!("tcp:{rest}").parse::<Endpoint>();
     let listen = if word.parse::<u16>().is_ok() {
         // Not `localhost`: that name is often of one family only.
@@ -554,7 +560,8 @@ fn local_listener(word: &str) -> Result<Vec<Endpoint>, String> {
     };
     let listen = listen.map_err(|e| format!("{e}, or a port"))?;
     for at in &listen {
-        if !at.is_socket() {
+        let is_line = matches!(at.target(), transports::Target::Rfc2217 { .. });
+        if !at.is_socket() && !(lines && is_line) {
             return Err(format!(
                 "cannot listen on {}: here; use tcp: or unix:",
                 at.scheme()

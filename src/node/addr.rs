@@ -613,6 +613,12 @@ mod tests {
         // What is asked for in whose name is for who dials to say.
         assert!(!network("ws:h:80/,header=A:b"));
         assert!(!network("wss:h:80/,host=router"));
+        // Which way of this machine is taken, too.
+        assert!(!network("tcp:h:1,bind=192.0.2.1"));
+        assert!(!network("tcp:h:1,interface=tun0"));
+        assert!(!network("ws:h:80/,mark=1"));
+        assert!(!network("rfc2217:h:1"));
+        assert!(network("tcp:h:1,nodelay=no"));
         assert!(!network("exec:reboot"));
         assert!(!network("unix:/run/docker.sock"));
         assert!(!network(&format!("relay:{A}@exec:reboot")));

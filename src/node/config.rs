@@ -33,6 +33,9 @@ pub struct NodeConfig {
     /// How much later than the hint before it a hint is tried, while none has answered; default 250 ms
     /// (RFC 8305, section 8, has the same).
     pub stagger: Duration,
+    /// How much later than the last way without a relay a relay is tried, while such a way is under way; default 500 ms. A direct way
+    /// takes three round trips where a relay may take one, so this lets one of 160 ms win; go-libp2p's dialler waits as long.
+    pub head_start: Duration,
     /// When a direct way is looked for while a session leads through a relay; then at longer and
     /// longer intervals. Default 10 s.
     pub upgrade_after: Duration,
@@ -46,6 +49,7 @@ setters!(NodeConfig {
     with_idle_timeout => idle_timeout: Option<Duration>,
     with_local_hints => local_hints: bool,
     with_stagger => stagger: Duration,
+    with_head_start => head_start: Duration,
     with_upgrade_after => upgrade_after: Duration,
 });
 
@@ -61,6 +65,7 @@ impl NodeConfig {
             idle_timeout: Some(Duration::from_secs(15 * 60)),
             local_hints: false,
             stagger: Duration::from_millis(250),
+            head_start: Duration::from_millis(500),
             upgrade_after: Duration::from_secs(10),
         }
     }

@@ -26,6 +26,7 @@ use super::error::{AttemptError, DialError, Mend, OnSession, OnSessionError, Rea
 use super::follow::{may_follow, usable};
 use super::live::Path;
 use super::moves;
+use super::pace::Pace;
 use super::sessions::{Came, ShutDown, register};
 use super::shares::{Holder, SESSION, Share};
 
@@ -311,7 +312,7 @@ fn again(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>, why: &Why) -> Redial 
             }
         })
     });
-    moves::redial(hints, core.config.stagger, attempt)
+    moves::redial(hints, &core.config, attempt)
 }
 
 /// A session goes on over a hint; with `only_if_lost`, where it has no connection.
@@ -359,7 +360,7 @@ async fn resolve(core: &Core, peer: PeerId) -> Result<Vec<Hint>, DialError> {
 }
 
 /// Tries the hints in their order, each a little later than the one before, until one has led to the peer.
-/// The next one is tried at once when one fails; those that are on their way are given up then. More may come meanwhile, of
+/// The next one is tried at once when one fails, but for relays (`pace.rs`); those that are on their way are given up then. More may come meanwhile, of
 /// others who dial the peer, or of the resolver.
 async fn race(
     core: &Arc<Core>,
@@ -370,12 +371,13 @@ async fn race(
     let mut running = FuturesUnordered::new();
     let mut resolving = None;
     let (mut attempts, mut unresolved) = (Vec::new(), None);
-    let mut next_at = Instant::now();
+    let mut pace = Pace::new(core.config.stagger, core.config.head_start);
     loop {
         if hints.take_question() {
             resolving = Some(Box::pin(resolve(core, peer)));
         }
-        let more = hints.are_waiting();
+        let next_at = hints.look(|next| pace.due(next));
+        let more = next_at.is_some();
         if !more && running.is_empty() && resolving.is_none() {
             if !hints.close() {
                 continue;
@@ -392,8 +394,8 @@ async fn race(
             Some((hint, result)) = running.next(), if !running.is_empty() => match result {
                 Ok(reached) => return Ok(reached),
                 Err(error) => {
+                    pace.failed(&hint);
                     attempts.push((hint, error));
-                    next_at = Instant::now();
                 }
             },
             Some(found) = OptionFuture::from(resolving.as_mut()), if resolving.is_some() => {
@@ -403,9 +405,9 @@ async fn race(
                     Err(error) => unresolved = Some(error),
                 }
             }
-            () = sleep_until(next_at), if more => {
+            () = sleep_until(next_at.unwrap_or_else(Instant::now)), if more => {
                 if let Some(hint) = hints.next() {
-                    next_at = Instant::now() + core.config.stagger;
+                    pace.begins(&hint);
                     running.push(async move {
                         let result = attempt(core, peer, &hint, why).await;
                         (hint, result)

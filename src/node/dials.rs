@@ -280,9 +280,9 @@ impl Hints {
         self.state().queue.pop_front()
     }
 
-    /// Whether one waits to be tried.
-    pub(super) fn are_waiting(&self) -> bool {
-        !self.state().queue.is_empty()
+    /// Something of the one that is to be tried next, if one waits.
+    pub(super) fn look<T>(&self, of: impl FnOnce(&Hint) -> T) -> Option<T> {
+        self.state().queue.front().map(of)
     }
 
     /// Whether to ask the resolver; once.

@@ -92,6 +92,7 @@ mod looking;
 mod moves;
 mod offers;
 mod on_session;
+mod pace;
 mod protocol;
 mod resolve;
 mod seats;

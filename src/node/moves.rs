@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use cepa_transports::Remote;
 use futures::StreamExt as _;
@@ -18,9 +17,11 @@ use crate::session::{PathChange, PathInfo};
 use crate::stack::{Lasting, NotReached, Redial};
 
 use super::addr::Hint;
+use super::config::NodeConfig;
 use super::core::{Core, lock};
 use super::event::Event;
 use super::live::{Live, Path};
+use super::pace::Pace;
 
 /// Keeps the node's own record of a session true as it goes from path to path, and tells of each step.
 pub(super) async fn follow(core: &Core, live: &Live, number: u64) -> Infallible {
@@ -100,25 +101,30 @@ pub(super) type Attempt =
 
 /// How a peer is reached again: over each of the hints, the one that led there last first, each a little later than the one
 /// before it. Who refuses the session may not be the process that has it, so the others are asked nonetheless.
-pub(super) fn redial(hints: Vec<Hint>, stagger: Duration, attempt: Attempt) -> Redial {
+pub(super) fn redial(hints: Vec<Hint>, config: &NodeConfig, attempt: Attempt) -> Redial {
     let hints = Arc::new(Mutex::new(hints));
+    let (stagger, head_start) = (config.stagger, config.head_start);
     Arc::new(move |lasting| {
         let (hints, attempt) = (Arc::clone(&hints), Arc::clone(&attempt));
-        Box::pin(async move { race(&lasting, &hints, stagger, &attempt).await })
+        Box::pin(async move {
+            let pace = Pace::new(stagger, head_start);
+            race(&lasting, &hints, pace, &attempt).await
+        })
     })
 }
 
 async fn race(
     lasting: &Arc<Lasting>,
     hints: &Mutex<Vec<Hint>>,
-    stagger: Duration,
+    mut pace: Pace,
     attempt: &Attempt,
 ) -> Result<(), NotReached> {
-    let mut waiting = lock(hints).clone().into_iter();
+    let mut waiting = lock(hints).clone().into_iter().peekable();
     let mut running = FuturesUnordered::new();
-    let (mut next_at, mut refused, mut all_answered) = (Instant::now(), None, true);
+    let (mut refused, mut all_answered) = (None, true);
     loop {
-        if running.is_empty() && waiting.len() == 0 {
+        let next_at = waiting.peek().map(|next| pace.due(next));
+        if running.is_empty() && next_at.is_none() {
             return Err(
                 refused.map_or(NotReached::NotNow, |why| NotReached::Refused {
                     why,
@@ -144,12 +150,12 @@ async fn race(
                         NotReached::Refused { why, .. } => refused = Some(why),
                         NotReached::NotNow => all_answered = false,
                     }
-                    next_at = Instant::now();
+                    pace.failed(&hint);
                 }
             },
-            () = sleep_until(next_at), if waiting.len() > 0 => {
+            () = sleep_until(next_at.unwrap_or_else(Instant::now)), if next_at.is_some() => {
                 if let Some(hint) = waiting.next() {
-                    next_at = Instant::now() + stagger;
+                    pace.begins(&hint);
                     let reaching = attempt(Arc::clone(lasting), hint.clone());
                     running.push(async move { (hint, reaching.await) });
                 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use cepa_transports::endpoint::{
     DataBits, Duplex, Escapes, FlowControl, ModemLine, Parity, ProxyKind, Rs485, SerialLock,
-    StopBits, TcpSettings, WsSettings,
+    StopBits, TcpSettings, TcpWay, WsSettings,
 };
 use cepa_transports::text::clean;
 use cepa_transports::{Endpoint, Layer, SerialSettings, Target};
@@ -170,11 +170,23 @@ fn of_target(target: &Target) -> String {
             }
         }
         Target::Serial { path, settings } => format!(
-            "serial line {} at {} baud{}{}",
+            "serial line {} at {} baud{}{}{}",
             path.display(),
             settings.baud,
             of_settings(settings),
+            of_port(settings),
             of_line(Escapes::Least, settings.mtu, settings.duplex)
+        ),
+        Target::Rfc2217 {
+            host,
+            port,
+            settings,
+        } => format!(
+            "serial line at {} baud behind the serial server {host}, port {port} (RFC 2217){}{}{}",
+            settings.line.baud,
+            of_settings(&settings.line),
+            of_line(Escapes::Least, settings.line.mtu, settings.line.duplex),
+            of_connection(&settings.tcp)
         ),
         Target::Pty { path } => format!("a new pseudo terminal, linked to {}", path.display()),
         Target::Memory { name } => format!("a stream inside this process, named {name}"),
@@ -192,6 +204,12 @@ fn of_connection(settings: &TcpSettings) -> String {
     let patience = settings.user_timeout.map_or(String::new(), |seconds| {
         format!("; over when nothing is acknowledged for {seconds} s")
     });
+    let nodelay = if settings.nodelay {
+        ""
+    } else {
+        "; small writes wait for each other"
+    };
+    let way = settings.way.as_deref().map_or(String::new(), of_way);
     let from = settings.proxy_from.as_ref().map_or(String::new(), |from| {
         let from: Vec<String> = from.iter().map(ToString::to_string).collect();
         let from = from.join(", ");
@@ -204,7 +222,21 @@ fn of_connection(settings: &TcpSettings) -> String {
         };
         format!("; when dialling, by the proxy {proxy}, {names}")
     });
-    format!("{keepalive}{patience}{from}{proxy}")
+    format!("{keepalive}{patience}{nodelay}{way}{from}{proxy}")
+}
+
+/// The way out of this machine.
+fn of_way(way: &TcpWay) -> String {
+    let bind = way.bind.map_or(String::new(), |address| {
+        format!("; when dialling, from this machine's address {address}")
+    });
+    let interface = way.interface.as_ref().map_or(String::new(), |name| {
+        format!("; by the interface {name} only")
+    });
+    let mark = way.mark.map_or(String::new(), |mark| {
+        format!("; its packets are marked {mark}")
+    });
+    format!("{bind}{interface}{mark}")
 }
 
 fn of_ws(host: &str, port: u16, path: &str, settings: &WsSettings) -> String {
@@ -269,6 +301,15 @@ fn of_settings(settings: &SerialSettings) -> String {
         ModemLine::On => format!(", {name} raised"),
         ModemLine::Off => format!(", {name} low"),
     };
+    format!(
+        "{data}{parity}{stop}{flow}{}{}",
+        modem_line("DTR", settings.dtr),
+        modem_line("RTS", settings.rts),
+    )
+}
+
+/// What only a port of this machine has.
+fn of_port(settings: &SerialSettings) -> String {
     let exclusive = if settings.exclusive {
         ", locked for this process"
     } else {
@@ -280,12 +321,7 @@ fn of_settings(settings: &SerialSettings) -> String {
         SerialLock::No => ", without a lock file".to_owned(),
         SerialLock::At(path) => format!(", with the lock file at {}", path.display()),
     };
-    format!(
-        "{data}{parity}{stop}{flow}{}{}{}{exclusive}{lock}",
-        modem_line("DTR", settings.dtr),
-        modem_line("RTS", settings.rts),
-        of_rs485(settings.rs485)
-    )
+    format!("{}{exclusive}{lock}", of_rs485(settings.rs485))
 }
 
 fn of_rs485(rs485: Rs485) -> String {

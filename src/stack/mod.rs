@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use cepa_transports::endpoint::{Duplex, Escapes, FlowControl, LinkSettings, Rs485};
 use cepa_transports::meter::{Meter, Metered};
-use cepa_transports::{Endpoint, Layer, Proxies, Rate, Remote, Stream, Target};
+use cepa_transports::{Endpoint, Layer, Proxies, Rate, Remote, Stream};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Side;
@@ -201,7 +201,7 @@ const BITS_A_BYTE: u64 = 10;
 /// what is written of a link as the lowest layer.
 pub fn link_config(endpoint: &Endpoint, config: &link::Config) -> link::Config {
     let mut tuned = config.clone();
-    if let Target::Serial { settings, .. } = endpoint.target() {
+    if let Some(settings) = endpoint.line_settings() {
         tuned.line_rate.get_or_insert_with(|| settings.line_rate());
         tuned = tuned.with_line_settings(LinkSettings {
             escape: match settings.flow {
@@ -248,7 +248,7 @@ impl StackConfig {
         }
         self.default_layers = default_layers(endpoint.target());
         self.link = link_config(endpoint, &self.link);
-        if let Target::Serial { settings, .. } = endpoint.target() {
+        if let Some(settings) = endpoint.line_settings() {
             let bits = HANDSHAKE_BYTES * BITS_A_BYTE;
             let slow = Duration::from_secs(bits.div_ceil(u64::from(settings.baud.max(1))));
             let layers = u32::try_from(endpoint.layers().len().max(1)).unwrap_or(u32::MAX);

@@ -3,7 +3,7 @@ use crate::endpoint::{Endpoint, Target};
 use crate::error::{Action, TransportError, in_runtime};
 use crate::stream::Stream;
 use crate::terminal::Terminal;
-use crate::{exec, fd, memory, pty, serial, stdio, tcp, unix, ws};
+use crate::{exec, fd, memory, pty, rfc2217, serial, stdio, tcp, unix, ws};
 
 /// Opens what the address names; its layers are not built here.
 ///
@@ -70,6 +70,11 @@ async fn open(
             exec::start(Action::Dial, endpoint, &command)
         }
         Target::Serial { path, settings } => serial::dial(endpoint, path, settings),
+        Target::Rfc2217 {
+            host,
+            port,
+            settings,
+        } => Box::pin(rfc2217::dial(endpoint, host, *port, settings)).await,
         Target::Pty { path } => pty::dial(endpoint, path),
         Target::Memory { name } => memory::dial(endpoint, name).await,
     }

@@ -32,6 +32,7 @@ mod http_head;
 #[doc(hidden)]
 pub mod joint_waker;
 mod limits;
+mod line_notices;
 mod listen;
 pub mod memory;
 pub mod meter;
@@ -42,6 +43,11 @@ mod proxy;
 mod pty;
 mod rate;
 mod remote;
+#[cfg(feature = "rfc2217")]
+mod rfc2217;
+#[cfg(not(feature = "rfc2217"))]
+#[path = "rfc2217_off.rs"]
+mod rfc2217;
 #[cfg(feature = "serial")]
 mod rs485;
 #[cfg(feature = "serial")]
@@ -54,6 +60,7 @@ mod side;
 mod stdio;
 mod stream;
 mod tcp;
+mod tcp_way;
 mod terminal;
 #[cfg(feature = "testkit")]
 pub mod testkit;
@@ -96,12 +103,20 @@ pub fn fuzz_http(bytes: &[u8]) {
     }
 }
 
+/// Any bytes as what a serial server sends, for fuzz targets.
+#[cfg(all(feature = "fuzzing", feature = "rfc2217"))]
+#[doc(hidden)]
+pub fn fuzz_rfc2217(bytes: &[u8]) {
+    rfc2217::fuzz(bytes);
+}
+
 pub use child::{Child, Killer, Stderr};
 pub use dial::{dial, dial_for, dial_for_peer};
 pub use endpoint::{Endpoint, Layer, ParseError, SerialSettings, Target};
 pub use error::{Action, TransportError, TransportErrorKind};
 pub use fd::is_inherited_listener;
 pub use limits::{descriptor_limit, hang_up_is_ignored, raise_descriptor_limit};
+pub use line_notices::{LineNotices, ModemLines};
 pub use listen::{Listener, listen};
 pub use network::Network;
 pub use ports::{Port, ports};

@@ -6,6 +6,7 @@ use crate::error::{Action, TransportError, in_runtime};
 use crate::fd::{self, Inherited};
 use crate::memory::MemoryListener;
 use crate::pty::PtyListener;
+use crate::rfc2217::Rfc2217Listener;
 use crate::serial::SerialListener;
 use crate::stream::Stream;
 use crate::tcp::TcpSockets;
@@ -20,6 +21,7 @@ use crate::{exec, stdio, tcp};
 /// |---|---|
 /// | `tcp`, `unix`, `memory` | a stream for each connection; `tcp` at every address of its name |
 /// | `ws`, `wss` | a stream for each connection, before its handshake: where that comes to nothing, as with somebody's browser, the first read says so |
+/// | `rfc2217` | a stream for each client, which has this end's bytes from a serial line, as it takes it |
 /// | `fd` | where it is a socket that listens (TCP or Unix), a stream for each connection; otherwise one stream, then `None` |
 /// | `stdio`, `exec` | one stream (the command is started by `listen`), then `None` |
 /// | `serial` | a stream when the first byte has come; the next one when that was dropped and another byte comes |
@@ -82,6 +84,16 @@ pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
         Target::Serial { path, settings } => {
             Source::Serial(Box::new(SerialListener::new(endpoint, path, settings)?))
         }
+        Target::Rfc2217 {
+            host,
+            port,
+            settings,
+        } => {
+            let (listener, port) =
+                Box::pin(Rfc2217Listener::bind(endpoint, host, *port, settings)).await?;
+            real = real.with_port(port);
+            Source::Rfc2217(listener)
+        }
         Target::Pty { path } => Source::Pty(PtyListener::new(endpoint, path)?),
         Target::Memory { name } => Source::Memory(MemoryListener::bind(endpoint, name)?),
     };
@@ -103,6 +115,7 @@ enum Source {
     Unix(UnixSocket),
     Memory(MemoryListener),
     Serial(Box<SerialListener>),
+    Rfc2217(Rfc2217Listener),
     Pty(PtyListener),
     Once(Option<Stream>),
 }
@@ -119,6 +132,7 @@ impl Listener {
             Source::Unix(socket) => socket.accept(&self.endpoint).await.map(Some),
             Source::Memory(listener) => Ok(listener.accept().await),
             Source::Serial(line) => line.accept(&self.endpoint).await.map(Some),
+            Source::Rfc2217(listener) => listener.accept(&self.endpoint).await.map(Some),
             Source::Pty(pty) => pty.accept(&self.endpoint).await.map(Some),
             Source::Once(stream) => Ok(stream.take()),
         }

@@ -90,6 +90,11 @@ impl Proxies {
                 settings,
                 ..
             } => ((host, *port), &mut settings.tcp, &self.web),
+            Target::Rfc2217 {
+                host,
+                port,
+                settings,
+            } => ((host, *port), &mut settings.tcp, &self.tcp),
             _ => return endpoint.clone(),
         };
         let (host, port) = place;

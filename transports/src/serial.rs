@@ -38,7 +38,7 @@ use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe,
 use crate::remote::Remote;
 use crate::rs485;
 use crate::stream::Stream;
-use crate::terminal::{Breaks, Control};
+use crate::terminal::{Control, LineDoor};
 use crate::uucp::{self, Locked};
 
 /// How long shutdown waits for the line: the kernel's own default at close.
@@ -136,7 +136,7 @@ struct Line {
     shut: bool,
     drain: Option<(Instant, Pin<Box<Sleep>>)>,
     gathered: Vec<u8>,
-    breaks: Arc<Breaks>,
+    door: Arc<LineDoor>,
     /// Until when the line is held in a break.
     breaking: Option<Pin<Box<Sleep>>>,
     /// What was asked of the port and not done.
@@ -251,7 +251,7 @@ impl Line {
             shut: false,
             drain: None,
             gathered: Vec::new(),
-            breaks: Arc::default(),
+            door: Arc::default(),
             breaking: None,
             remarks,
             permit: None,
@@ -260,7 +260,7 @@ impl Line {
     }
 
     fn into_stream(mut self, path: &Path) -> Stream {
-        let control = Control::of_line(Arc::clone(&self.breaks));
+        let control = Control::of_line(Arc::clone(&self.door));
         let remarks = std::mem::take(&mut self.remarks);
         Stream::from_io(self, format!("serial {}", path.display()))
             .with_remote(Remote::Line(path.to_owned()))
@@ -270,7 +270,10 @@ impl Line {
 
     /// Begins a break that was asked for, and ends it in time. A device that has none goes on without.
     fn poll_break(&mut self, cx: &mut Context<'_>) {
-        if self.breaks.poll_wanted(cx) && self.breaking.is_none() && self.port.set_break().is_ok() {
+        if self.door.poll_break_wanted(cx)
+            && self.breaking.is_none()
+            && self.port.set_break().is_ok()
+        {
             self.breaking = Some(Box::pin(tokio::time::sleep(BREAK)));
         }
         if let Some(sleep) = &mut self.breaking

@@ -104,7 +104,7 @@ impl Stream {
         self
     }
 
-    #[cfg(feature = "serial")]
+    #[cfg(any(feature = "serial", feature = "rfc2217"))]
     pub(crate) fn with_remarks(mut self, remarks: Vec<String>) -> Self {
         if !remarks.is_empty() {
             self.aside().remarks = remarks;

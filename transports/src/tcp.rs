@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use rustix::net::sockopt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -22,6 +22,7 @@ use crate::error::{
 use crate::proxy;
 use crate::remote::Remote;
 use crate::stream::Stream;
+use crate::tcp_way;
 use crate::unsent::Unsent;
 use crate::via;
 use crate::watched::{self, Watched};
@@ -50,12 +51,13 @@ pub(crate) async fn dial(
     }
     let start = Instant::now();
     let addresses = resolve(Action::Dial, endpoint, host, port).await?;
+    let addresses = tcp_way::reachable(settings, addresses);
     let reached = race(alternating(addresses), start + DIAL_TIMEOUT, |address| {
-        TcpStream::connect(address)
+        tcp_way::connect(address, settings)
     });
     match reached.await {
         Ok((address, stream)) => Ok(wrap(stream, address, address, settings)),
-        Err(failures) => Err(all_failed(endpoint, host, failures)),
+        Err(failures) => Err(all_failed(endpoint, host, settings, failures)),
     }
 }
 
@@ -80,7 +82,7 @@ async fn dial_by(
         ProxyKind::Socks5h | ProxyKind::Http => None,
     };
     let addresses = match timeout(DIAL_TIMEOUT, lookup_host((&*proxy.host, proxy.port))).await {
-        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Ok(addresses)) => tcp_way::reachable(settings, addresses.collect()),
         Ok(Err(error)) => {
             let reason = format!("its name cannot be resolved: {}", describe(&error));
             return Err(fail(Kind::NotFound, &reason, "check proxy=").with_source(error));
@@ -91,15 +93,15 @@ async fn dial_by(
         }
     };
     let until = Instant::now() + DIAL_TIMEOUT;
-    let (at, mut stream) = match race(alternating(addresses), until, TcpStream::connect).await {
+    let connecting = race(alternating(addresses), until, |address| {
+        tcp_way::connect(address, settings)
+    });
+    let (at, mut stream) = match connecting.await {
         Ok(reached) => reached,
         Err(failures) => {
             let Some((_, kind, error)) = failures.into_iter().next() else {
-                return Err(fail(
-                    Kind::NotFound,
-                    "its name has no address",
-                    "check proxy=",
-                ));
+                let reason = format!("its name has {}", tcp_way::missing(settings));
+                return Err(fail(Kind::NotFound, &reason, "check proxy="));
             };
             let advice = "is it running? check the host and the port of proxy=";
             return Err(fail(kind, &describe(&error), advice).with_source(error));
@@ -178,7 +180,12 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
     Err(failures)
 }
 
-fn all_failed(endpoint: &Endpoint, host: &str, failures: Failures) -> TransportError {
+fn all_failed(
+    endpoint: &Endpoint,
+    host: &str,
+    settings: &TcpSettings,
+    failures: Failures,
+) -> TransportError {
     let mut reason = String::new();
     for (address, _, error) in &failures {
         let gap = if reason.is_empty() { "" } else { ", " };
@@ -194,13 +201,16 @@ fn all_failed(endpoint: &Endpoint, host: &str, failures: Failures) -> TransportE
             Action::Dial,
             endpoint,
             Kind::NotFound,
-            format!("the name {host} has no address"),
+            format!("the name {host} has {}", tcp_way::missing(settings)),
             "check the name",
         );
     };
     let advice = match kind {
         Kind::Refused => "is anything listening there? check the host and the port",
         Kind::TimedOut => "check the address, and firewalls on the way",
+        Kind::PermissionDenied if settings.way.is_some() => {
+            "leave mark= and interface= out, or run it as root"
+        }
         Kind::PermissionDenied => "a firewall of this machine or its policy forbids it",
         _ => "check the host, the port and the network",
     };
@@ -267,8 +277,7 @@ const HALF_CLOSED: u16 = 10;
 /// A connection with its options; all of them fail only on one that is broken already, which the first read or write will tell
 /// better.
 fn connection(stream: TcpStream, settings: &TcpSettings) -> Watched<TcpStream, Asking> {
-    // Without it the last segment of every message waits for an acknowledgement (Nagle).
-    let _ = stream.set_nodelay(true);
+    let _ = stream.set_nodelay(settings.nodelay);
     #[cfg(target_os = "linux")]
     if let Some(seconds) = settings.user_timeout {
         let _ = sockopt::set_tcp_user_timeout(&stream, seconds.saturating_mul(1000));
@@ -343,12 +352,17 @@ pub(crate) async fn bind(
     port: u16,
     settings: &TcpSettings,
 ) -> Result<(TcpSockets, u16), TransportError> {
-    if settings.proxy.is_some() {
+    let option = match (&settings.proxy, tcp_way::bound(settings)) {
+        (Some(_), _) => Some("proxy="),
+        (None, Some(_)) => Some("bind="),
+        (None, None) => None,
+    };
+    if let Some(option) = option {
         return Err(TransportError::new(
             Action::Listen,
             endpoint,
             Kind::Invalid,
-            "proxy= is for dialling",
+            format!("{option} is for dialling"),
             "leave it out",
         ));
     }
@@ -375,7 +389,7 @@ fn bind_all(addresses: &[SocketAddr], settings: &TcpSettings) -> io::Result<(Tcp
     let mut tries = 0;
     loop {
         tries += 1;
-        match bind_each(addresses) {
+        match bind_each(addresses, settings) {
             Err((chosen, error))
                 if chosen && error.kind() == io::ErrorKind::AddrInUse && tries < OTHER_PORTS => {}
             Err((_, error)) => return Err(error),
@@ -392,19 +406,18 @@ fn bind_all(addresses: &[SocketAddr], settings: &TcpSettings) -> io::Result<(Tcp
 }
 
 /// As [`TcpListener::bind`], with a longer queue.
-fn listen_at(at: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if at.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+fn listen_at(at: SocketAddr, settings: &TcpSettings) -> io::Result<TcpListener> {
+    let socket = tcp_way::socket(at, settings)?;
     socket.set_reuseaddr(true)?;
     socket.bind(at)?;
     socket.listen(QUEUE)
 }
 
 /// The error comes with whether the port was chosen by the system.
-fn bind_each(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, u16), (bool, io::Error)> {
+fn bind_each(
+    addresses: &[SocketAddr],
+    settings: &TcpSettings,
+) -> Result<(Vec<TcpListener>, u16), (bool, io::Error)> {
     let mut listeners = Vec::new();
     let (mut port, mut chosen, mut absent) = (None, false, None);
     let mut done = BTreeSet::new();
@@ -416,7 +429,7 @@ fn bind_each(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, u16), (bool,
         if let Some(port) = port {
             at.set_port(port);
         }
-        let listener = match listen_at(at) {
+        let listener = match listen_at(at, settings) {
             Ok(listener) => listener,
             // The name has an address of a family that this machine does not speak, as with IPv6 switched off.
             Err(error) if is_absent(&error) => {
@@ -556,6 +569,51 @@ mod tests {
             [(dead, Kind::TimedOut), (good, Kind::Refused)]
         );
         assert!(start.elapsed() <= DIAL_TIMEOUT + STAGGER);
+    }
+
+    /// A host whose queue is full takes no notice of who comes, as a firewall that drops does.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn an_address_that_drops_everything_is_overtaken() {
+        let full = short_queue("127.0.0.2:0", 1);
+        let dead = full.local_addr().unwrap();
+        let good = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, dead.port()))
+            .await
+            .unwrap();
+        // One more than its queue has.
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            held.push(TcpStream::connect(dead).await.unwrap());
+        }
+        let settings = TcpSettings::default();
+        let until = Instant::now() + 6 * DIAL_TIMEOUT;
+        let all = vec![dead, good.local_addr().unwrap()];
+        let reached = race(all, until, |at| tcp_way::connect(at, &settings)).await;
+        assert_eq!(reached.unwrap().0, good.local_addr().unwrap());
+    }
+
+    #[cfg(target_os = "linux")]
+    fn short_queue(at: &str, backlog: u32) -> TcpListener {
+        let at: SocketAddr = at.parse().unwrap();
+        let socket = tcp_way::socket(at, &TcpSettings::default()).unwrap();
+        socket.bind(at).unwrap();
+        socket.listen(backlog).unwrap()
+    }
+
+    #[tokio::test]
+    async fn small_writes_wait_only_where_they_are_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for nodelay in [true, false] {
+            let stream = TcpStream::connect(listener.local_addr().unwrap());
+            let stream = stream.await.unwrap();
+            let same = rustix::io::dup(&stream).unwrap();
+            let settings = TcpSettings {
+                nodelay,
+                ..TcpSettings::default()
+            };
+            let _connection = connection(stream, &settings);
+            assert_eq!(sockopt::tcp_nodelay(&same).unwrap(), nodelay);
+        }
     }
 
     #[test]

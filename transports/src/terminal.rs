@@ -9,10 +9,12 @@
 //!   only end a half line): a terminal has no half close;
 //! - **dropping** closes the master, which hangs up: the command and what is in the foreground get SIGHUP.
 //!
-//! [`Control`] is the side door: window size, and for serial lines a break. It keeps nothing open.
+//! [`Control`] is the side door: window size, and for serial lines a break and what is known of the line. It keeps nothing open.
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+#[cfg(any(feature = "serial", feature = "rfc2217"))]
+use std::sync::Mutex;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
@@ -22,6 +24,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::process;
 
+use crate::line_notices::LineNotices;
 use crate::watch::watch;
 
 /// Rows and columns of a terminal.
@@ -87,9 +90,9 @@ pub struct Control(Device);
 enum Device {
     /// The master of a command's terminal.
     Terminal(Weak<OwnedFd>),
-    /// A serial line: how many breaks it has been asked for.
-    #[cfg(feature = "serial")]
-    Line(Arc<Breaks>),
+    /// A serial line.
+    #[cfg(any(feature = "serial", feature = "rfc2217"))]
+    Line(Arc<LineDoor>),
 }
 
 impl Control {
@@ -101,7 +104,7 @@ impl Control {
     pub fn resize(&self, size: WindowSize) -> io::Result<()> {
         let master = match &self.0 {
             Device::Terminal(master) => master.upgrade(),
-            #[cfg(feature = "serial")]
+            #[cfg(any(feature = "serial", feature = "rfc2217"))]
             Device::Line(_) => None,
         };
         let Some(master) = master else {
@@ -119,46 +122,61 @@ impl Control {
     /// Has a serial line send a break (a quarter of a second of space), as soon as somebody reads from its
     /// stream. Nothing happens anywhere else, or where one is asked for already.
     pub fn send_break(&self) {
-        #[cfg(feature = "serial")]
-        if let Device::Line(breaks) = &self.0 {
-            breaks.ask();
+        #[cfg(any(feature = "serial", feature = "rfc2217"))]
+        if let Device::Line(door) = &self.0 {
+            door.ask_break();
         }
     }
 
-    #[cfg(feature = "serial")]
-    pub(crate) fn of_line(breaks: Arc<Breaks>) -> Self {
-        Self(Device::Line(breaks))
+    #[cfg(any(feature = "serial", feature = "rfc2217"))]
+    pub(crate) fn of_line(door: Arc<LineDoor>) -> Self {
+        Self(Device::Line(door))
+    }
+
+    /// What a serial server has told of its port so far; `None` for any other device.
+    pub fn line_notices(&self) -> Option<LineNotices> {
+        match &self.0 {
+            Device::Terminal(_) => None,
+            #[cfg(any(feature = "serial", feature = "rfc2217"))]
+            Device::Line(door) => *LineDoor::lock(&door.notices),
+        }
     }
 }
 
-/// Asks a serial line's stream for a break.
-#[cfg(feature = "serial")]
+/// What passes between a serial line's stream and its [`Control`].
+#[cfg(any(feature = "serial", feature = "rfc2217"))]
 #[derive(Debug, Default)]
-pub(crate) struct Breaks {
-    wanted: std::sync::atomic::AtomicBool,
-    reader: std::sync::Mutex<Option<std::task::Waker>>,
+pub(crate) struct LineDoor {
+    break_wanted: std::sync::atomic::AtomicBool,
+    reader: Mutex<Option<std::task::Waker>>,
+    notices: Mutex<Option<LineNotices>>,
 }
 
-#[cfg(feature = "serial")]
-impl Breaks {
-    fn ask(&self) {
-        self.wanted.store(true, std::sync::atomic::Ordering::SeqCst);
-        let waker = self.lock().take();
+#[cfg(any(feature = "serial", feature = "rfc2217"))]
+impl LineDoor {
+    fn ask_break(&self) {
+        self.break_wanted
+            .store(true, std::sync::atomic::Ordering::SeqCst);
+        let waker = Self::lock(&self.reader).take();
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
-    /// Whether one was asked for since; if not, the reader is woken when it is.
-    pub(crate) fn poll_wanted(&self, cx: &Context<'_>) -> bool {
-        *self.lock() = Some(cx.waker().clone());
-        self.wanted.swap(false, std::sync::atomic::Ordering::SeqCst)
+    /// Whether a break was asked for since; if not, the reader is woken when it is.
+    pub(crate) fn poll_break_wanted(&self, cx: &Context<'_>) -> bool {
+        *Self::lock(&self.reader) = Some(cx.waker().clone());
+        self.break_wanted
+            .swap(false, std::sync::atomic::Ordering::SeqCst)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<std::task::Waker>> {
-        self.reader
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    #[cfg(feature = "rfc2217")]
+    pub(crate) fn notice(&self, notices: LineNotices) {
+        *Self::lock(&self.notices) = Some(notices);
+    }
+
+    fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+        of.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

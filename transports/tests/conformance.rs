@@ -11,6 +11,8 @@ use cepa_transports::throttle::{Throttled, TokenBucket};
 use cepa_transports::{Child, Endpoint, Listener, Stream, dial, listen, memory};
 #[cfg(feature = "wss")]
 use sha2::Digest as _;
+#[cfg(feature = "rfc2217")]
+use tokio::io::AsyncReadExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, duplex};
 use tokio::net::unix::pipe;
 
@@ -249,6 +251,47 @@ async fn exec() {
         async move { exec_pair(&dir, n, &children).await }
     };
     check_streams(&Options::default(), make).await.unwrap();
+}
+
+/// A client's line and the server's: its shutdown tells nothing, and what it reads ends with an error.
+#[cfg(feature = "rfc2217")]
+#[tokio::test]
+async fn rfc2217() {
+    let mut listener = listen(&endpoint("rfc2217:127.0.0.1:0,baud=9600"))
+        .await
+        .unwrap();
+    let mut pairs = Vec::new();
+    for _ in 0..24 {
+        let at = listener.endpoint().clone();
+        let server = async {
+            let opened = tokio::spawn(async move { dial(&at).await.unwrap() });
+            // It answers only as long as it is read.
+            let mut stream = listener.accept().await.unwrap().unwrap();
+            let mut none = [0; 1];
+            loop {
+                tokio::select! {
+                    biased;
+                    read = stream.read(&mut none) => panic!("{read:?}"),
+                    () = tokio::task::yield_now() => {}
+                }
+                if opened.is_finished() {
+                    break;
+                }
+            }
+            (opened.await.unwrap(), stream)
+        };
+        pairs.push(server.await);
+    }
+    let options = Options {
+        half_close: false,
+        ..Options::default()
+    };
+    let result = check_streams(&options, || {
+        let pair = pairs.pop().unwrap();
+        async move { pair }
+    })
+    .await;
+    result.unwrap();
 }
 
 #[cfg(feature = "serial")]

@@ -22,6 +22,8 @@ pub(crate) enum Transport {
     Unix,
     Exec,
     Serial,
+    #[cfg(feature = "rfc2217")]
+    Rfc2217,
 }
 
 impl Demo {
@@ -42,6 +44,8 @@ impl Transport {
             Self::Unix => "Unix socket",
             Self::Exec => "subprocess",
             Self::Serial => "serial line",
+            #[cfg(feature = "rfc2217")]
+            Self::Rfc2217 => "serial server",
         }
     }
 }

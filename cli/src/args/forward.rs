@@ -38,7 +38,8 @@ pub(crate) struct Forward {
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,
     /// Listen here, and forward each connection to this service: a port of this machine, HOST:PORT,
-    /// tcp:HOST:PORT or unix:PATH. The one service of a ticket needs no name: -L 8080 (repeatable)
+    /// tcp:HOST:PORT, unix:PATH, or rfc2217:HOST:PORT for programs that look for a serial line there
+    /// (pyserial, ser2net; needs no cepa). The one service of a ticket needs no name: -L 8080 (repeatable)
     #[arg(
         short = 'L',
         long = "local",

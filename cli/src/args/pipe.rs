@@ -24,7 +24,7 @@ pub(crate) struct Pipe {
     /// for its end
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = crate::values::seconds)]
     pub(crate) patience: Option<f64>,
-    /// Listen at the first address (tcp: or unix:), and connect each client to the second one, opened
+    /// Listen at the first address (tcp:, unix: or rfc2217:), and connect each client to the second one, opened
     /// again for each, until stopped
     #[arg(short, long)]
     pub(crate) listen: bool,

@@ -82,6 +82,11 @@ impl Peers {
                 );
                 listen(&at, Some(&to), &server, allowed).await?
             }
+            #[cfg(feature = "rfc2217")]
+            Transport::Rfc2217 => {
+                let at = "rfc2217:127.0.0.1:0,baud=20000000";
+                listen(at, None, &server, allowed).await?
+            }
             Transport::Exec => (subprocess(place, &server, allowed)?, None),
         };
         let mut stream = transports::dial(&address).await?;

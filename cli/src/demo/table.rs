@@ -43,6 +43,8 @@ impl Row {
             Transport::Unix => "unix",
             Transport::Exec => "exec",
             Transport::Serial => "link+serial",
+            #[cfg(feature = "rfc2217")]
+            Transport::Rfc2217 => "link+rfc2217",
         };
         let tls_layers = session.layers();
         let sealed = |layers: &[LayerInfo]| {

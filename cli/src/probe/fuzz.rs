@@ -167,10 +167,10 @@ proptest! {
             prop_assert!(asker.findings().is_some());
         }
         if let Some(findings) = asker.findings() {
-            let table = report::table(findings);
+            let table = report::table(findings, None);
             prop_assert!(!table.contains("NaN") && !table.contains("inf"), "{}", table);
             prop_assert!(table.chars().all(|c| c == '\n' || !c.is_control()));
-            let json = report::json(findings);
+            let json = report::json(findings, None);
             for way in ["there", "back"] {
                 let frame = json[way]["best_frame"].as_u64();
                 prop_assert!(frame.is_some_and(|n| (24..=1024).contains(&n)), "{}", json);

@@ -14,7 +14,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use cepa::transports::{self, Endpoint, Stream, Target};
+use cepa::transports::{self, Endpoint, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 
 use crate::args;
@@ -50,22 +50,22 @@ pub(crate) async fn run(args: args::Probe) -> Result<(), Failure> {
     let rate = line_rate(&args.address);
     let stream = transports::dial(&args.address).await?;
     stream.remarks().iter().for_each(say);
+    let control = stream.control();
     let findings = tokio::select! {
         findings = ask(stream, &args.address, rate) => findings?,
         () = signals.asked_to_end() => return Ok(()),
     };
+    let line = control.and_then(|device| device.line_notices());
     if args.json {
-        return exit::print_json(&format!("{}\n", report::json(&findings)));
+        return exit::print_json(&format!("{}\n", report::json(&findings, line.as_ref())));
     }
-    exit::print(&report::table(&findings))
+    exit::print(&report::table(&findings, line.as_ref()))
 }
 
 /// Bytes a second that an address promises, roughly.
 fn line_rate(address: &Endpoint) -> f64 {
-    match address.target() {
-        Target::Serial { settings, .. } => settings.line_rate().as_bytes_per_second(),
-        _ => FAST,
-    }
+    let settings = address.line_settings();
+    settings.map_or(FAST, |it| it.line_rate().as_bytes_per_second())
 }
 
 fn gone(address: &Endpoint) -> Failure {

@@ -6,11 +6,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use cepa::transports::LineNotices;
 use serde_json::{Value, json};
 
 use super::engine::{Findings, ranges};
 use super::meter::Meter;
 use super::wire::Fate;
+use crate::columns::count;
 
 fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 10_000.0).round() / 10.0
@@ -22,7 +24,7 @@ fn round_trip(findings: &Findings) -> Option<[Duration; 3]> {
     Some([*all.first()?, *all.get(all.len() / 2)?, *all.last()?])
 }
 
-pub(super) fn table(findings: &Findings) -> String {
+pub(super) fn table(findings: &Findings, line: Option<&LineNotices>) -> String {
     let mut out = String::new();
     if let Some([least, middle, most]) = round_trip(findings).map(|all| all.map(milliseconds)) {
         let _ = writeln!(out, "round trip     {middle} ms ({least} to {most})");
@@ -69,10 +71,43 @@ pub(super) fn table(findings: &Findings) -> String {
     row("eaten", each(|m| or_none(&m.values(Fate::Eaten))));
     row("changed", each(|m| or_none(&m.values(Fate::Changed))));
     row("best frame", each(|m| format!("{} bytes", m.best_frame())));
+    if let Some(line) = line {
+        let _ = writeln!(out, "serial server  {}", told(line));
+    }
     for line in advice(findings) {
         let _ = writeln!(out, "{line}");
     }
     out
+}
+
+/// What a serial server has told of its port.
+fn told(line: &LineNotices) -> String {
+    let mut all = Vec::new();
+    if let Some(it) = line.modem {
+        let on = |name: &str, is: bool| format!("{name} {}", if is { "on" } else { "off" });
+        all.extend([
+            on("CTS", it.cts),
+            on("DSR", it.dsr),
+            on("RI", it.ring),
+            on("DCD", it.carrier),
+        ]);
+    }
+    let mut errors = Vec::new();
+    for (n, what) in [
+        (line.framing_errors, "framing error"),
+        (line.parity_errors, "parity error"),
+        (line.overruns, "overrun"),
+        (line.breaks, "break"),
+    ] {
+        if n > 0 {
+            errors.push(count(n, what));
+        }
+    }
+    if errors.is_empty() {
+        errors.push("no errors".to_owned());
+    }
+    all.extend(errors);
+    all.join(", ")
 }
 
 /// A number with commas between its groups of three digits.
@@ -156,7 +191,7 @@ fn advice(findings: &Findings) -> Vec<&'static str> {
     lines
 }
 
-pub(super) fn json(findings: &Findings) -> Value {
+pub(super) fn json(findings: &Findings, line: Option<&LineNotices>) -> Value {
     let direction = |m: &Meter| {
         json!({
             "bytes_per_second": m.rate().map(f64::round),
@@ -176,7 +211,20 @@ pub(super) fn json(findings: &Findings) -> Value {
         let [least, median, most] = all.map(milliseconds);
         json!({ "least": least, "median": median, "most": most })
     });
+    let line = line.map(|it| {
+        let modem = it.modem.map(
+            |it| json!({ "cts": it.cts, "dsr": it.dsr, "ring": it.ring, "carrier": it.carrier }),
+        );
+        json!({
+            "modem": modem,
+            "framing_errors": it.framing_errors,
+            "parity_errors": it.parity_errors,
+            "overruns": it.overruns,
+            "breaks": it.breaks,
+        })
+    });
     json!({
+        "serial_server": line,
         "kind": if findings.loopback { "loopback" } else { "answered" },
         "round_trip_ms": times,
         "there": direction(&findings.there),

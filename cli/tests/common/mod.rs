@@ -13,6 +13,7 @@ use cepa_transports::text::is_printable;
 
 pub(crate) mod desk;
 pub(crate) mod line;
+pub(crate) mod programs;
 pub(crate) mod proxy;
 pub(crate) mod tcp;
 

@@ -355,6 +355,7 @@ pub fn place_of(address: &Endpoint) -> Option<String> {
         | Target::Ws { .. }
         | Target::Unix { .. }
         | Target::Serial { .. }
+        | Target::Rfc2217 { .. }
         | Target::Pty { .. } => {
             let text = address.target().to_string();
             Some(text.split(',').next().unwrap_or_default().to_owned())

@@ -1,5 +1,6 @@
 //! The typed form of network connections: how TCP is kept, what proxy it goes by, and what a WebSocket is made of. As in `types`,
 //! nothing here knows its text.
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::secret::Secret;
@@ -14,6 +15,11 @@ pub struct TcpSettings {
     /// Seconds that what was written may stay unacknowledged before the connection is over (`TCP_USER_TIMEOUT`, RFC 5482; Linux),
     /// 1 to 86,400. Default none: the system's own patience, about 15 minutes.
     pub user_timeout: Option<u32>,
+    /// Each write goes out at once (`TCP_NODELAY`). Default yes: without it the last segment of every message waits for an
+    /// acknowledgement (Nagle).
+    pub nodelay: bool,
+    /// The way out of this machine. Default the system's choice. Boxed: few addresses say it.
+    pub way: Option<Box<TcpWay>>,
     /// For listeners: each connection begins with a header of the PROXY protocol, from one of these sources, and others are
     /// refused. Default none: no header.
     pub proxy_from: Option<Box<[Network]>>,
@@ -31,10 +37,24 @@ impl Default for TcpSettings {
         Self {
             keepalive: Some(Self::KEEPALIVE),
             user_timeout: None,
+            nodelay: true,
+            way: None,
             proxy_from: None,
             proxy: None,
         }
     }
+}
+
+/// Which way out of this machine a TCP connection takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TcpWay {
+    /// For diallers: this machine's own address to connect from; only addresses of its family are tried. Default any.
+    pub bind: Option<IpAddr>,
+    /// The network interface to use, whatever the routes say (`SO_BINDTODEVICE`; Linux). Default any.
+    pub interface: Option<String>,
+    /// The mark of its packets, for rules of the firewall and of routing (`SO_MARK`; Linux, with the capability `NET_ADMIN`).
+    /// Default none.
+    pub mark: Option<u32>,
 }
 
 /// A proxy to dial through.

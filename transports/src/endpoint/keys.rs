@@ -4,7 +4,7 @@ use strsim::osa_distance;
 
 /// The word in front of the first `:` of an address without layers, for each transport there is, in the order in which messages list them.
 pub const SCHEMES: &[&str] = &[
-    "tcp", "ws", "wss", "unix", "stdio", "fd", "exec", "serial", "pty", "memory",
+    "tcp", "ws", "wss", "unix", "stdio", "fd", "exec", "serial", "rfc2217", "pty", "memory",
 ];
 
 /// The keys that the option list of a scheme, or of a layer, can hold, in the order in which they are printed.
@@ -14,6 +14,10 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
         "ws" => &[
             "keepalive",
             "user-timeout",
+            "nodelay",
+            "bind",
+            "interface",
+            "mark",
             "proxy-protocol",
             "proxy-from",
             "proxy",
@@ -24,6 +28,10 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
         "wss" => &[
             "keepalive",
             "user-timeout",
+            "nodelay",
+            "bind",
+            "interface",
+            "mark",
             "proxy-protocol",
             "proxy-from",
             "proxy",
@@ -54,6 +62,24 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
             "mtu",
             "duplex",
         ],
+        "rfc2217" => &[
+            "keepalive",
+            "user-timeout",
+            "nodelay",
+            "bind",
+            "interface",
+            "mark",
+            "proxy",
+            "baud",
+            "data",
+            "parity",
+            "stop",
+            "flow",
+            "dtr",
+            "rts",
+            "mtu",
+            "duplex",
+        ],
         // A layer, but its options are those of a scheme.
         "link" => &["escape", "mtu", "duplex"],
         _ => &[],
@@ -63,6 +89,10 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
 const TCP: &[&str] = &[
     "keepalive",
     "user-timeout",
+    "nodelay",
+    "bind",
+    "interface",
+    "mark",
     "proxy-protocol",
     "proxy-from",
     "proxy",

@@ -11,13 +11,14 @@
 //!
 //! | scheme | target | options (default) |
 //! |---|---|---|
-//! | `tcp` | `HOST:PORT`; an IPv6 address stands in brackets | `keepalive=SECONDS,no` (60) `user-timeout=SECONDS` (none) `proxy-protocol=yes,no` (no), with `yes` also `proxy-from=NETWORK+NETWORK` (this machine) `proxy=PROXY` (none) |
+//! | `tcp` | `HOST:PORT`; an IPv6 address stands in brackets | `keepalive=SECONDS,no` (60) `user-timeout=SECONDS` (none) `nodelay=yes,no` (yes) `bind=ADDRESS` (none) `interface=NAME` (none) `mark=NUMBER` (none) `proxy-protocol=yes,no` (no), with `yes` also `proxy-from=NETWORK+NETWORK` (this machine) `proxy=PROXY` (none) |
 //! | `ws`, `wss` | `HOST:PORT/PATH`; the path is `/` where none is written | those of `tcp`, `host=HOST` (what is dialled) `header=NAME:VALUE`, as often as needed (none) `ping=SECONDS,no` (30), and of `wss` also `pin=sha256//BASE64` (none) `cert=PATH` `key=PATH` |
 //! | `unix` | `PATH` of a socket | `mode=OCTAL` (0600, with a group 0660) `group=NAME` (the process's) `framed` (no): in frames, so that a cut is told from an end |
 //! | `stdio` | nothing: standard input and output of this process | none |
 //! | `fd` | `N` for both directions, or `R,W` (read from R, write to W) | none |
 //! | `exec` | a command line | `dir=PATH` (this process's own directory) `pty=yes,no` (no) |
 //! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) `lock=yes,no,PATH` (where it can be made) `dtr=keep,on,off` (keep) `rts=keep,on,off` (keep) `rs485=keep,on,off` (keep), with `on` also `rts-on-send=high,low` (high) `rts-before=0..100` (0) `rts-after=0..100` (0) `rx-during-tx=yes,no` (no) `mtu=64..4096` (none) `duplex=full,half` (full) |
+//! | `rfc2217` | `HOST:PORT` of a serial server | `keepalive=`, `user-timeout=`, `nodelay=`, `bind=`, `interface=`, `mark=` and `proxy=` as with `tcp`, `baud=`, `data=`, `parity=`, `stop=`, `flow=`, `dtr=`, `rts=`, `mtu=` and `duplex=` as with `serial` |
 //! | `pty` | `PATH` of the link to make | none |
 //! | `memory` | `NAME` of a listener in this process | none |
 //!
@@ -59,14 +60,14 @@ mod socket;
 mod types;
 mod ws;
 
-pub use connection::{Proxy, ProxyKind, ProxyLogin, TcpSettings, WsSettings, WsTls};
+pub use connection::{Proxy, ProxyKind, ProxyLogin, TcpSettings, TcpWay, WsSettings, WsTls};
 pub use keys::SCHEMES;
 pub use parse::ParseError;
 pub use print::Revealed;
 pub use secret::{Secret, hidden};
 pub use types::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
-    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, UnixSettings,
+    Rfc2217Settings, Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, UnixSettings,
 };
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::options::{
     Wrong, digits, host_port, no_options, option_list, path_of, split, unescape, wrong, wrong_word,
 };
 use super::secret::hidden;
-use super::serial::serial;
+use super::serial::{rfc2217, serial};
 use super::socket;
 use super::types::{Endpoint, Escapes, Layer, LinkSettings, Target};
 use super::ws::ws;
@@ -152,6 +152,7 @@ fn parse(text: &str) -> Result<Endpoint, Wrong> {
         "fd" => fd(target, start)?,
         "exec" => exec(target, start)?,
         "serial" => serial(target, start)?,
+        "rfc2217" => rfc2217(target, start)?,
         "pty" => {
             let (path, options, end) = split(target, start);
             no_options(options, end, "pty")?;

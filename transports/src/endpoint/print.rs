@@ -136,6 +136,15 @@ impl Target {
                 escape_path(f, path)?;
                 serial(f, settings)
             }
+            Self::Rfc2217 {
+                host,
+                port,
+                settings,
+            } => {
+                place(f, host, *port)?;
+                print_connection::tcp(f, &settings.tcp, reveal)?;
+                serial(f, &settings.line)
+            }
             Self::Memory { name } => escape(f, name),
         }
     }

@@ -28,6 +28,20 @@ pub(super) fn tcp(f: &mut fmt::Formatter<'_>, s: &TcpSettings, reveal: bool) -> 
     if let Some(seconds) = s.user_timeout {
         write!(f, ",user-timeout={seconds}")?;
     }
+    if !s.nodelay {
+        f.write_str(",nodelay=no")?;
+    }
+    if let Some(way) = &s.way {
+        if let Some(address) = way.bind {
+            write!(f, ",bind={address}")?;
+        }
+        if let Some(interface) = &way.interface {
+            write!(f, ",interface={interface}")?;
+        }
+        if let Some(mark) = way.mark {
+            write!(f, ",mark={mark}")?;
+        }
+    }
     if let Some(from) = &s.proxy_from {
         f.write_str(",proxy-protocol=yes")?;
         if **from != *Network::loopback() {

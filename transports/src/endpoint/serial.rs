@@ -1,9 +1,10 @@
-//! The options of a serial line: text to settings.
+//! The options of a serial line, of this machine or behind a serial server: text to settings.
 use super::keys::{DATA, FLOW, LEVEL, LINE, PARITY, STOP, YES_NO};
-use super::options::{Opt, Wrong, digits, option_list, path_of, split, wrong};
+use super::options::{Opt, Wrong, digits, host_port, option_list, path_of, split, wrong};
+use super::socket;
 use super::types::{
-    DataBits, FlowControl, ModemLine, Parity, Rs485, Rs485Mode, SerialLock, SerialSettings,
-    StopBits, Target,
+    DataBits, FlowControl, ModemLine, Parity, Rfc2217Settings, Rs485, Rs485Mode, SerialLock,
+    SerialSettings, StopBits, Target,
 };
 
 pub(super) fn serial(text: &str, start: usize) -> Result<Target, Wrong> {
@@ -17,42 +18,10 @@ pub(super) fn serial(text: &str, start: usize) -> Result<Target, Wrong> {
     let (mut rs485, mut mode) = ("keep", Rs485Mode::default());
     let options = option_list(options, end, "serial")?;
     for option in &options {
+        if take(&mut s, option)? {
+            continue;
+        }
         match option.key {
-            "baud" => {
-                let fits = |baud: &u32| (50..=20_000_000).contains(baud);
-                let Some(baud) = digits(option.value).filter(fits) else {
-                    return wrong(option.value_at, "a baud rate, 50 to 20000000");
-                };
-                s.baud = baud;
-            }
-            "data" => {
-                s.data = match option.word(DATA)? {
-                    "5" => DataBits::Five,
-                    "6" => DataBits::Six,
-                    "7" => DataBits::Seven,
-                    _ => DataBits::Eight,
-                }
-            }
-            "parity" => {
-                s.parity = match option.word(PARITY)? {
-                    "odd" => Parity::Odd,
-                    "even" => Parity::Even,
-                    _ => Parity::None,
-                }
-            }
-            "stop" => {
-                s.stop = match option.word(STOP)? {
-                    "2" => StopBits::Two,
-                    _ => StopBits::One,
-                }
-            }
-            "flow" => {
-                s.flow = match option.word(FLOW)? {
-                    "hw" => FlowControl::Hardware,
-                    "sw" => FlowControl::Software,
-                    _ => FlowControl::None,
-                }
-            }
             "lock" => {
                 s.lock = match option.value {
                     "yes" => SerialLock::Yes,
@@ -65,22 +34,12 @@ pub(super) fn serial(text: &str, start: usize) -> Result<Target, Wrong> {
                 }
             }
             "exclusive" => s.exclusive = option.word(YES_NO)? == "yes",
-            "mtu" => s.mtu = Some(option.mtu()?),
-            "duplex" => s.duplex = option.duplex()?,
             "rs485" => rs485 = option.word(LINE)?,
             "rts-on-send" => mode.rts_on_send = option.word(LEVEL)? == "high",
             "rts-before" => mode.rts_before = milliseconds(option)?,
             "rts-after" => mode.rts_after = milliseconds(option)?,
-            "rx-during-tx" => mode.rx_during_tx = option.word(YES_NO)? == "yes",
-            // option_list lets only the scheme's keys through: this is "dtr" or "rts".
-            key => {
-                let line = match option.word(LINE)? {
-                    "on" => ModemLine::On,
-                    "off" => ModemLine::Off,
-                    _ => ModemLine::Keep,
-                };
-                *(if key == "dtr" { &mut s.dtr } else { &mut s.rts }) = line;
-            }
+            // option_list lets only the scheme's keys through: this is "rx-during-tx".
+            _ => mode.rx_during_tx = option.word(YES_NO)? == "yes",
         }
     }
     s.rs485 = match rs485 {
@@ -90,6 +49,81 @@ pub(super) fn serial(text: &str, start: usize) -> Result<Target, Wrong> {
     };
     fits_rs485(&s, &options)?;
     Ok(Target::Serial { path, settings: s })
+}
+
+/// A line behind a serial server.
+pub(super) fn rfc2217(text: &str, start: usize) -> Result<Target, Wrong> {
+    let (host, port, options, at) = host_port(text, start, "192.0.2.1:2217")?;
+    if !options.is_empty() && !options.starts_with([',', '?']) {
+        return wrong(at, "the end of the address, or \",\" before options");
+    }
+    let mut tcp = socket::TcpOptions::default();
+    let mut line = SerialSettings::default();
+    for option in option_list(options, at, "rfc2217")? {
+        if !take(&mut line, &option)? {
+            // option_list lets only the scheme's keys through.
+            tcp.take(&option)?;
+        }
+    }
+    let tcp = tcp.finish()?;
+    Ok(Target::Rfc2217 {
+        host: host.to_owned(),
+        port,
+        settings: Box::new(Rfc2217Settings { tcp, line }),
+    })
+}
+
+/// The options that every serial line has, wherever it is; false for one that is none of these.
+fn take(s: &mut SerialSettings, option: &Opt<'_>) -> Result<bool, Wrong> {
+    match option.key {
+        "baud" => {
+            let fits = |baud: &u32| (50..=20_000_000).contains(baud);
+            let Some(baud) = digits(option.value).filter(fits) else {
+                return wrong(option.value_at, "a baud rate, 50 to 20000000");
+            };
+            s.baud = baud;
+        }
+        "data" => {
+            s.data = match option.word(DATA)? {
+                "5" => DataBits::Five,
+                "6" => DataBits::Six,
+                "7" => DataBits::Seven,
+                _ => DataBits::Eight,
+            }
+        }
+        "parity" => {
+            s.parity = match option.word(PARITY)? {
+                "odd" => Parity::Odd,
+                "even" => Parity::Even,
+                _ => Parity::None,
+            }
+        }
+        "stop" => {
+            s.stop = match option.word(STOP)? {
+                "2" => StopBits::Two,
+                _ => StopBits::One,
+            }
+        }
+        "flow" => {
+            s.flow = match option.word(FLOW)? {
+                "hw" => FlowControl::Hardware,
+                "sw" => FlowControl::Software,
+                _ => FlowControl::None,
+            }
+        }
+        "mtu" => s.mtu = Some(option.mtu()?),
+        "duplex" => s.duplex = option.duplex()?,
+        key @ ("dtr" | "rts") => {
+            let line = match option.word(LINE)? {
+                "on" => ModemLine::On,
+                "off" => ModemLine::Off,
+                _ => ModemLine::Keep,
+            };
+            *(if key == "dtr" { &mut s.dtr } else { &mut s.rts }) = line;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// A delay of the RTS line.

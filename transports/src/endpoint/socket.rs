@@ -47,6 +47,28 @@ impl TcpOptions {
                 };
                 s.user_timeout = Some(seconds);
             }
+            "nodelay" => s.nodelay = option.word(YES_NO)? == "yes",
+            "bind" => match option.value.parse() {
+                Ok(address) => s.way.get_or_insert_default().bind = Some(address),
+                Err(_) => {
+                    return wrong(
+                        option.value_at,
+                        "an IP address of this machine, as in bind=192.0.2.1",
+                    );
+                }
+            },
+            "interface" => {
+                s.way.get_or_insert_default().interface = Some(interface(option)?);
+            }
+            "mark" => match mark(option.value) {
+                Some(mark) => s.way.get_or_insert_default().mark = Some(mark),
+                None => {
+                    return wrong(
+                        option.value_at,
+                        "a mark, 0 to 4294967295, or in hex, as in 0x2a",
+                    );
+                }
+            },
             "proxy-protocol" => self.proxied = option.word(YES_NO)? == "yes",
             "proxy-from" => self.from = Some((networks(option)?, option.value_at)),
             "proxy" => s.proxy = Some(Box::new(proxy(option)?)),
@@ -71,6 +93,31 @@ impl TcpOptions {
             proxy_from,
             ..self.settings
         })
+    }
+}
+
+/// Bytes of an interface's name (`IFNAMSIZ` of Linux, with the NUL at its end).
+const INTERFACE: usize = 15;
+
+fn interface(option: &Opt<'_>) -> Result<String, Wrong> {
+    let fits = |c: char| c.is_ascii_graphic() && !"/,&%?".contains(c);
+    let name = option.value;
+    if name.is_empty() || name.len() > INTERFACE || !name.chars().all(fits) {
+        return wrong(
+            option.value_at,
+            "the name of a network interface, as in interface=eth0",
+        );
+    }
+    Ok(name.to_owned())
+}
+
+fn mark(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            u32::from_str_radix(hex, 16).ok()
+        }
+        Some(_) => None,
+        None => digits(text),
     }
 }
 

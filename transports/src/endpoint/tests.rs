@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
-    Proxy, ProxyKind, ProxyLogin, Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target,
-    TcpSettings, UnixSettings, WsSettings, WsTls,
+    Proxy, ProxyKind, ProxyLogin, Rfc2217Settings, Rs485, Rs485Mode, SerialLock, SerialSettings,
+    StopBits, Target, TcpSettings, TcpWay, UnixSettings, WsSettings, WsTls,
 };
 use crate::network::Network;
 
@@ -42,6 +42,9 @@ fn canonical_texts() {
         "tcp:[fe80::1%eth0]:7000",
         "tcp:[::1]:7000,keepalive=5",
         "tcp:h:1,keepalive=no,user-timeout=30",
+        "tcp:h:1,nodelay=no,bind=192.0.2.1,interface=eth0.7,mark=42",
+        "ws:h:1/,bind=fe80::1,ping=5",
+        "rfc2217:h:1,nodelay=no,bind=::1,baud=9600",
         "tcp:h:1,proxy-protocol=yes",
         "tcp:h:1,proxy-protocol=yes,proxy-from=10.0.0.0/8+192.0.2.1+fd00::/8",
         "tcp:h:1,proxy=socks5h://127.0.0.1:1080",
@@ -56,6 +59,9 @@ fn canonical_texts() {
         "unix:/s,mode=0660,group=dialout",
         "unix:/s,framed",
         "unix:/s,mode=0600,group=g,framed",
+        "rfc2217:h:2217,baud=9600",
+        "link+rfc2217:[::1]:1,keepalive=no,proxy=socks5h://p:1,baud=300,data=7,parity=even,stop=2,flow=hw,dtr=off,rts=on",
+        "rfc2217:h:1,baud=115200,mtu=240,duplex=half",
         "serial:/dev/ttyS0,baud=9600,lock=yes",
         "serial:/dev/ttyS0,baud=9600,exclusive=no,lock=no,dtr=on",
         "serial:/dev/ttyS0,baud=9600,lock=/run/lock/LCK..x",
@@ -104,6 +110,8 @@ fn canonical_texts() {
     );
     canonical("unix:/%41%2f", "unix:/A/");
     canonical("tcp:h:1?keepalive=60", "tcp:h:1");
+    canonical("tcp:h:1,mark=0x2A,nodelay=yes", "tcp:h:1,mark=42");
+    canonical("rfc2217:h:1", "rfc2217:h:1,baud=115200");
     canonical("tcp:h:1,proxy-protocol=no", "tcp:h:1");
     canonical("ws:h:1", "ws:h:1/");
     canonical("ws:h:1?ping=30", "ws:h:1/");
@@ -274,6 +282,9 @@ fn what_a_target_can_do() {
         ("exec:x", [false, false, false, false, true]),
         ("exec:x,pty=yes", [false, false, false, false, true]),
         ("serial:/x", [false, true, false, false, false]),
+        ("tcp:h:1,bind=::1", [true, false, false, true, false]),
+        ("ws:h:1,mark=7", [true, false, false, true, false]),
+        ("rfc2217:h:1", [true, true, false, false, false]),
         ("pty:/x", [false, true, false, false, false]),
     ] {
         let e = parse(address);
@@ -380,7 +391,22 @@ fn errors_name_the_column_and_the_nearest_word() {
         ("tcp:[::1%]:1", 6, "an IPv6 address", None),
         ("tcp:[fe80::1%25eth0]:1", 13, "plain \"%\"", Some("%eth0")),
         ("tcp:[::1]7000", 10, "\":PORT\"", None),
-        ("tcp:a:1,nodelay=1", 9, "tcp's keys", None),
+        ("tcp:a:1,window=1", 9, "tcp's keys", None),
+        ("tcp:a:1,nodely=no", 9, "tcp's keys", Some("nodelay")),
+        ("tcp:a:1,bind=localhost", 14, "an IP address", None),
+        ("tcp:a:1,interface=a/b", 19, "a network interface", None),
+        (
+            "tcp:a:1,interface=0123456789abcdef",
+            19,
+            "a network interface",
+            None,
+        ),
+        ("tcp:a:1,mark=4294967296", 14, "a mark", None),
+        ("tcp:a:1,mark=0xg", 14, "a mark", None),
+        ("rfc2217:h", 9, "HOST:PORT", None),
+        ("rfc2217:h:1/x", 12, "the end of the address", None),
+        ("rfc2217:h:1,boud=9600", 13, "rfc2217's keys", Some("baud")),
+        ("rfc2217:h:1,exclusive=no", 13, "rfc2217's keys", None),
         ("unix:", 6, "the path of a socket", None),
         ("tcp:a:1,keepalive=0", 19, "seconds", None),
         (
@@ -688,19 +714,36 @@ fn any_network() -> impl Strategy<Value = Network> {
         .prop_filter_map("too many bits", |(ip, bits)| Network::new(ip, bits))
 }
 
-fn any_tcp() -> impl Strategy<Value = TcpSettings> {
+fn any_tcp() -> BoxedStrategy<TcpSettings> {
+    let way = (
+        prop::option::of(any::<std::net::IpAddr>()),
+        prop::option::of("[a-z0-9.:_-]{1,15}"),
+        prop::option::of(any::<u32>()),
+    )
+        .prop_map(|(bind, interface, mark)| TcpWay {
+            bind,
+            interface,
+            mark,
+        });
     (
         prop::option::of(1..=32_767u16),
         prop::option::of(1..=86_400u32),
+        any::<bool>(),
+        way,
         prop::option::of(prop::collection::vec(any_network(), 1..4)),
         prop::option::of(any_proxy()),
     )
-        .prop_map(|(keepalive, user_timeout, proxy_from, proxy)| TcpSettings {
-            keepalive,
-            user_timeout,
-            proxy_from: proxy_from.map(Into::into),
-            proxy: proxy.map(Box::new),
-        })
+        .prop_map(
+            |(keepalive, user_timeout, nodelay, way, proxy_from, proxy)| TcpSettings {
+                keepalive,
+                user_timeout,
+                nodelay,
+                way: (way != TcpWay::default()).then(|| Box::new(way)),
+                proxy_from: proxy_from.map(Into::into),
+                proxy: proxy.map(Box::new),
+            },
+        )
+        .boxed()
 }
 
 fn any_proxy() -> impl Strategy<Value = Proxy> {
@@ -781,6 +824,29 @@ fn any_lock() -> impl Strategy<Value = SerialLock> {
     ]
 }
 
+/// Boxed: on the stack all of them take too much.
+fn any_rfc2217() -> BoxedStrategy<Target> {
+    (any_host(), any::<u16>(), any_tcp(), any_settings())
+        .prop_map(|(host, port, tcp, line)| {
+            let line = SerialSettings {
+                exclusive: true,
+                lock: SerialLock::Usual,
+                rs485: Rs485::Keep,
+                ..line
+            };
+            let tcp = TcpSettings {
+                proxy_from: None,
+                ..tcp
+            };
+            Target::Rfc2217 {
+                host,
+                port,
+                settings: Box::new(Rfc2217Settings { tcp, line }),
+            }
+        })
+        .boxed()
+}
+
 fn any_target() -> impl Strategy<Value = Target> {
     let argv =
         ("[^\0]{1,10}", prop::collection::vec(any_text(), 0..5)).prop_map(|(first, rest)| {
@@ -808,6 +874,7 @@ fn any_target() -> impl Strategy<Value = Target> {
         (argv, prop::option::of(any_path()), any::<bool>())
             .prop_map(|(argv, dir, pty)| Target::Exec { argv, dir, pty }),
         (any_path(), any_settings()).prop_map(|(path, settings)| Target::Serial { path, settings }),
+        any_rfc2217(),
         any_path().prop_map(|path| Target::Pty { path }),
         any_text()
             .prop_filter("empty", |n| !n.is_empty())
@@ -833,10 +900,11 @@ proptest! {
     fn parse_never_panics_and_prints_canonically(text in prop_oneof![
         any::<String>(),
         "link[,?](escape|mtu|duplex)=[0-9a-z]{1,7}([,&](mtu|duplex)=[0-9a-z]{1,4}){0,2}\\+tcp:a:1",
-        "((mux|tls)\\+){0,2}(tcp|ws|wss|unix|stdio|fd|exec|serial|pty|memory):[ -~]{0,30}",
+        "((mux|tls)\\+){0,2}(tcp|ws|wss|unix|stdio|fd|exec|serial|rfc2217|pty|memory):[ -~]{0,30}",
         "wss?:h:1/[a-z]?[,?](host|header|ping|pin|proxy)=[ -~]{0,30}",
         "tcp:h:1,proxy=(socks5|socks5h|http)://[a-z:@%0-9\\[\\]]{0,20}:1",
         "exec:[a-c,?=&dir'\"\\\\# %]{0,20}",
+        "rfc2217:h:1[,?](baud|keepalive|flow|dtr)=[0-9a-z]{1,3}([,&](parity|mtu|proxy|rts)=[0-9a-z]{1,3}){0,2}",
         "serial:/d[,?](baud|data|flow|stop)=[0-9a-z]{1,3}([,&](baud|data|flow|stop)=[0-9a-z]{1,3}){0,2}",
     ]) {
         match text.parse::<Endpoint>() {

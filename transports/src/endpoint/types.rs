@@ -62,6 +62,11 @@ impl Endpoint {
         self.target.is_socket()
     }
 
+    /// See [`Target::line_settings`].
+    pub fn line_settings(&self) -> Option<&SerialSettings> {
+        self.target.line_settings()
+    }
+
     /// See [`Target::has_one_stream`].
     pub fn has_one_stream(&self) -> bool {
         self.target.has_one_stream()
@@ -69,7 +74,9 @@ impl Endpoint {
 
     /// The same address with a port filled in, for a listener that asked for any (port 0).
     pub(crate) fn with_port(mut self, real: u16) -> Self {
-        if let Target::Tcp { port, .. } | Target::Ws { port, .. } = &mut self.target {
+        if let Target::Tcp { port, .. } | Target::Ws { port, .. } | Target::Rfc2217 { port, .. } =
+            &mut self.target
+        {
             *port = real;
         }
         self
@@ -235,6 +242,15 @@ pub enum Target {
         /// Its settings.
         settings: SerialSettings,
     },
+    /// A serial line behind a serial server (RFC 2217).
+    Rfc2217 {
+        /// A name or an address; IPv6 without its brackets.
+        host: String,
+        /// The server's port for this line.
+        port: u16,
+        /// Those of the connection and of the line.
+        settings: Box<Rfc2217Settings>,
+    },
     /// A new pseudo terminal, whose other end is found at `path`.
     Pty {
         /// The symbolic link that is made to it.
@@ -251,7 +267,11 @@ impl Target {
     /// Whether a listener there gives a stream for each who connects, as many at a time as come.
     pub fn accepts_many(&self) -> bool {
         match self {
-            Self::Tcp { .. } | Self::Ws { .. } | Self::Unix { .. } | Self::Memory { .. } => true,
+            Self::Tcp { .. }
+            | Self::Ws { .. }
+            | Self::Rfc2217 { .. }
+            | Self::Unix { .. }
+            | Self::Memory { .. } => true,
             Self::Stdio
             | Self::Fd { .. }
             | Self::Exec { .. }
@@ -260,21 +280,35 @@ impl Target {
         }
     }
 
-    /// Whether it is a serial line, or a pseudo terminal, which stands for one: one stream at a time and
-    /// another after it, no connections, and bytes that may be lost or damaged.
+    /// Whether it is a serial line, here or behind a serial server, or a pseudo terminal, which stands for one: one stream at a
+    /// time and another after it, no connections, and bytes that may be lost or damaged.
     pub fn is_line(&self) -> bool {
-        matches!(self, Self::Serial { .. } | Self::Pty { .. })
+        matches!(
+            self,
+            Self::Serial { .. } | Self::Rfc2217 { .. } | Self::Pty { .. }
+        )
+    }
+
+    /// How a serial line is set up, whether it is one of this machine or behind a serial server.
+    pub fn line_settings(&self) -> Option<&SerialSettings> {
+        match self {
+            Self::Serial { settings, .. } => Some(settings),
+            Self::Rfc2217 { settings, .. } => Some(&settings.line),
+            _ => None,
+        }
     }
 
     /// Whether dialling it opens a connection over a network, and nothing else: no command is started, no
     /// device opened, no socket of this machine's own services reached by its path.
     ///
     /// A WebSocket with a `Host` or headers of its own is more than that: who writes them decides what a server of this
-    /// network is asked for.
+    /// network is asked for. So is a connection by a way of this machine that the address names (`bind`, `interface`, `mark`), and a serial line behind a server, which is set up and whose device may be reset.
     pub fn is_network(&self) -> bool {
         match self {
-            Self::Tcp { .. } => true,
-            Self::Ws { settings, .. } => settings.host.is_none() && settings.headers.is_empty(),
+            Self::Tcp { settings, .. } => settings.way.is_none(),
+            Self::Ws { settings, .. } => {
+                settings.tcp.way.is_none() && settings.host.is_none() && settings.headers.is_empty()
+            }
             _ => false,
         }
     }
@@ -282,7 +316,9 @@ impl Target {
     /// The host and the port of what is a network connection, dialled or listened on.
     pub fn place(&self) -> Option<(&str, u16)> {
         match self {
-            Self::Tcp { host, port, .. } | Self::Ws { host, port, .. } => Some((host, *port)),
+            Self::Tcp { host, port, .. }
+            | Self::Ws { host, port, .. }
+            | Self::Rfc2217 { host, port, .. } => Some((host, *port)),
             _ => None,
         }
     }
@@ -308,6 +344,7 @@ impl Target {
             Self::Fd { .. } => "fd",
             Self::Exec { .. } => "exec",
             Self::Serial { .. } => "serial",
+            Self::Rfc2217 { .. } => "rfc2217",
             Self::Pty { .. } => "pty",
             Self::Memory { .. } => "memory",
         }
@@ -404,6 +441,15 @@ impl Default for SerialSettings {
             duplex: Duplex::Full,
         }
     }
+}
+
+/// How a serial line behind a serial server is reached and set up (RFC 2217).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rfc2217Settings {
+    /// Those of the connection with the server.
+    pub tcp: TcpSettings,
+    /// Those that the server is told of the line. What only a port of this machine has (`exclusive`, `lock`, `rs485`) is as by default.
+    pub line: SerialSettings,
 }
 
 /// What becomes of a port's RS-485 mode when it is opened (on Linux `TIOCSRS485`, see
