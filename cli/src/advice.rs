@@ -63,7 +63,7 @@ impl fmt::Display for Advice {
                 return write!(f, "ask its owner to add: --allow {own}");
             }
             Self::AskToTakeSealed(own) => {
-                return write!(f, "ask its owner to add: --allow {own} --sealed");
+                return write!(f, "ask its owner to add: --allow {own} --sealed (`cepa serve`) or --carry (`cepa relay`)");
             }
             Self::AskToAllow(None) => {
                 "ask its owner to allow the peer id that `cepa id show` prints here"

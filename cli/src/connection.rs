@@ -165,6 +165,7 @@ impl Connected {
         };
         let dialled = reach::dial(address, identity, how.local_hints, how.keep).await;
         let (session, node) = dialled?;
+        trust::follow(session.peer()).await;
         let link = Self::of(session, Some(node));
         Ok(link.lent(first, identity))
     }

@@ -563,13 +563,17 @@ pub(crate) fn tls(e: &ConnectError) -> Option<&TlsError> {
 
 /// The command line of this process as a shell would take it, with two more words.
 ///
-/// The words go before a `--`, behind which they would be read as addresses.
+/// The words go before a `--`, behind which they would be read as addresses; and right behind the name of `exec`, whose program takes
+/// all that follows it.
 pub(crate) fn command_with(option: &str, value: &str) -> String {
     let mut words: Vec<String> = std::env::args_os()
         .skip(1)
         .map(|a| a.to_string_lossy().into_owned())
         .collect();
-    let at = words.iter().position(|w| w == "--").unwrap_or(words.len());
+    let at = match words.iter().position(|w| !w.starts_with('-')) {
+        Some(at) if words.get(at).is_some_and(|w| w == "exec") => at + 1,
+        _ => words.iter().position(|w| w == "--").unwrap_or(words.len()),
+    };
     words.splice(at..at, [option.to_owned(), value.to_owned()]);
     let mut line = String::from("cepa");
     for word in words {

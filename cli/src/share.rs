@@ -4,6 +4,7 @@
 //! to, and each of its sessions has to show the ticket: so the ticket's end and its uses hold for that peer, too. The
 //! ticket stands alone on standard output, once somebody could use it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::pin::pin;
 use std::sync::Arc;
@@ -235,16 +236,30 @@ fn announce(args: &args::Share, word: &str, lasts: Duration, how: &str, what: &s
         "with whoever uses the {what} first; there, run:"
     ))
     .bare());
-    for command in commands(&args.services, word) {
+    // A short code does not say where it was made.
+    let relay = match args.relays.first() {
+        Some(relay) if args.code => format!(" --relay {relay}"),
+        _ => String::new(),
+    };
+    for command in commands(&args.services, word, &relay) {
         say(Line::from(command).bare());
     }
     say(Line::from("Ctrl-C here ends it").bare());
 }
 
 /// What a friend does with each service: one `forward` for all that have a port, and a command for each of the others.
-fn commands(services: &[Service], ticket: &str) -> Vec<String> {
+fn commands(services: &[Service], ticket: &str, relay: &str) -> Vec<String> {
     let alone = services.len() == 1;
     let (mut forward, mut others, mut files) = (String::new(), Vec::new(), Vec::new());
+    let mut taken = BTreeSet::new();
+    let mut free = |port: u16| {
+        let mut ports = (unprivileged(port)..).chain(unprivileged(80)..);
+        let port = ports.find(|port| !taken.contains(port));
+        port.inspect(|port| {
+            taken.insert(*port);
+        })
+        .unwrap_or_default()
+    };
     for service in services {
         let (name, target) = (&service.name, &service.target);
         let of = if alone { "" } else { name };
@@ -252,10 +267,10 @@ fn commands(services: &[Service], ticket: &str) -> Vec<String> {
         match target {
             Target::Dial(to) => match to.target() {
                 transports::Target::Tcp { port, .. } => {
-                    let _ = write!(forward, " -L {}{equals}{of}", unprivileged(*port));
+                    let _ = write!(forward, " -L {}{equals}{of}", free(*port));
                 }
                 transports::Target::Unix { .. } => {
-                    let _ = write!(forward, " -L {}{equals}{of}", unprivileged(80));
+                    let _ = write!(forward, " -L {}{equals}{of}", free(80));
                 }
                 transports::Target::Exec { pty: true, .. }
                 | transports::Target::Serial { .. }
@@ -266,14 +281,14 @@ fn commands(services: &[Service], ticket: &str) -> Vec<String> {
             Target::Socks(_) => {
                 let _ = write!(forward, " -D 1080={name}");
             }
-            Target::Files(_) => files.push(format!("cepa cp {ticket}:{of}/ .")),
+            Target::Files(_) => files.push(format!("cepa cp{relay} {ticket}:{of}/ .")),
             Target::Command(_) => others.push(("exec", format!("--service {name} -- CMD"))),
             _ => others.push(("connect", of.to_owned())),
         }
     }
-    let forward = (!forward.is_empty()).then(|| format!("cepa forward {ticket}{forward}"));
+    let forward = (!forward.is_empty()).then(|| format!("cepa forward{relay} {ticket}{forward}"));
     let others = others.iter().map(|(command, service)| {
-        let line = format!("cepa {command} {ticket} {service}");
+        let line = format!("cepa {command}{relay} {ticket} {service}");
         line.trim_end().to_owned()
     });
     forward.into_iter().chain(others).chain(files).collect()

@@ -36,7 +36,7 @@ pub(crate) async fn run(args: Status) -> Result<(), Failure> {
     if let Some(path) = &args.control {
         return tokio::select! {
             shown = of_command(path, &args) => shown,
-            () = signals.asked_to_end() => Ok(()),
+            signal = signals.ended_by() => ended_by(signal, &args),
         };
     }
     // One of the two is there.
@@ -46,14 +46,23 @@ pub(crate) async fn run(args: Status) -> Result<(), Failure> {
     let identity = id::load(&args.looking.identity)?;
     let connection = tokio::select! {
         made = Connected::to_look(address, &args.looking, &identity) => made?,
-        () = signals.asked_to_end() => return Ok(()),
+        signal = signals.ended_by() => return ended_by(signal, &args),
     };
     let shown = tokio::select! {
         shown = of_peer(&connection.session, &args) => shown,
-        () = signals.asked_to_end() => Ok(()),
+        signal = signals.ended_by() => ended_by(signal, &args),
     };
     connection.close().await;
     shown
+}
+
+/// Whoever watches ends it so; whoever does not has seen nothing yet.
+fn ended_by(signal: u8, args: &Status) -> Result<(), Failure> {
+    if args.watch {
+        Ok(())
+    } else {
+        Err(Failure::by_signal(signal))
+    }
 }
 
 /// Of a command of this machine.

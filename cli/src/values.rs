@@ -223,8 +223,11 @@ fn not_a_place(word: &str, e: &ParseError) -> String {
     if word.starts_with("cepa-invitation:") {
         return "this is an invitation; give it to `cepa join`".to_owned();
     }
+    // The path of a WebSocket is one of its own.
     if let Some((place, service)) = word.rsplit_once('/')
         && !service.is_empty()
+        && !word.contains("ws:")
+        && !word.contains("wss:")
         && place.parse::<Endpoint>().is_ok()
     {
         return format!("{e}; write the service as a separate word: {place} {service}");

@@ -132,7 +132,7 @@ fn a_line_that_somebody_has_can_be_watched_and_nothing_typed_there_gets_to_it() 
     let [ann, bob, stranger] = &board.keys;
     // Nobody has it.
     let mut desk = sit(place, &at, bob, &["uart", "--watch"]);
-    desk.until("nobody has it open now");
+    desk.until("nothing to watch: nobody has");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(7), "{seen}");
     let device = place.path("b");

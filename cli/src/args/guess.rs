@@ -92,7 +92,13 @@ fn file_without_option(found: &str, words: &[OsString], here: &clap::Command) ->
 
 /// The address may stand where something else belongs.
 fn address_behind(wrong: &str, words: &[OsString]) -> Option<String> {
-    let mut behind = words.iter().filter_map(|word| word.to_str());
+    let mut before = "";
+    let words = words.iter().filter_map(|word| word.to_str());
+    // What follows an option is mostly its value.
+    let mut behind = words.filter(|word| {
+        let option = std::mem::replace(&mut before, word);
+        !option.starts_with('-') || option.contains('=') || *word == wrong
+    });
     behind.find(|word| *word == wrong)?;
     let address = behind.find(|word| word.contains(':') && word.parse::<DialTarget>().is_ok())?;
     (!wrong.contains(':')).then(|| format!("the address comes first: {address} {wrong}"))

@@ -35,7 +35,7 @@ pub(crate) struct Invite {
     /// Be reachable through this relay, cepa://RELAYID@ADDR or @NAME (repeatable)
     #[arg(long = "relay", value_name = "RELAY", value_parser = placed_addr)]
     pub(crate) relays: Vec<PeerAddr>,
-    /// Have the node invite that runs with `control = \"PATH\"` in its file
+    /// Have the node invite that runs with `control = "PATH"` in its file
     #[arg(long, value_name = "PATH", conflicts_with_all = ["listen", "relays", "at", "path"])]
     pub(crate) control: Option<PathBuf>,
     /// The address to put into the code, if the other side reaches this machine at another one

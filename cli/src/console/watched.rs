@@ -180,7 +180,9 @@ impl Sources {
         match (own, all.as_slice()) {
             (Some(it), _) | (None, [it]) => Ok((it.what.clone(), it.hub.clone())),
             (None, []) if kept.is_some() => Err("no console of this name is kept at this service"),
-            (None, []) => Err("nobody has it open now, so there is nothing to watch"),
+            (None, []) => Err(
+                "nothing to watch: nobody has a kept console (--attach) or a line open here now",
+            ),
             (None, _) if kept.is_some() => Err(
                 "several peers have a console of this name; it cannot be told which one to watch",
             ),

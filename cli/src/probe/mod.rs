@@ -53,7 +53,7 @@ pub(crate) async fn run(args: args::Probe) -> Result<(), Failure> {
     let control = stream.control();
     let findings = tokio::select! {
         findings = ask(stream, &args.address, rate) => findings?,
-        () = signals.asked_to_end() => return Ok(()),
+        signal = signals.ended_by() => return Err(Failure::by_signal(signal)),
     };
     let line = control.and_then(|device| device.line_notices());
     if args.json {
