@@ -102,7 +102,12 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         waits.join(", "),
         count(args.minutes.into(), "minute")
     ));
-    say(format_args!("cepa join {}", on_screen(&code, "CODE")));
+    // A short code does not say where it was made.
+    let relay = match args.relays.first() {
+        Some(relay) if args.code => format!(" --relay {relay}"),
+        _ => String::new(),
+    };
+    say(format_args!("cepa join {}{relay}", on_screen(&code, "CODE")));
     let (grace, mut given) = (
         if args.code {
             short_code::GRACE
