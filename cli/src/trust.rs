@@ -215,7 +215,9 @@ fn authority(roots: &str, address: &Endpoint) -> Result<Arc<dyn TrustPolicy>, Fa
     if roots == "system" {
         return system(host);
     }
-    Ok(Arc::new(cepa::identity::CaRoots::load(roots, &[host]).map_err(failed)?))
+    Ok(Arc::new(
+        cepa::identity::CaRoots::load(roots, &[host]).map_err(failed)?,
+    ))
 }
 
 #[cfg(feature = "ca")]
@@ -227,7 +229,8 @@ fn system(host: &str) -> Result<Arc<dyn TrustPolicy>, Failure> {
 
 #[cfg(not(feature = "ca"))]
 fn authority(_roots: &str, _address: &Endpoint) -> Result<Arc<dyn TrustPolicy>, Failure> {
-    let why = "--ca: this cepa was built without it (feature `ca`); give the peer's id with --expect";
+    let why =
+        "--ca: this cepa was built without it (feature `ca`); give the peer's id with --expect";
     Err(Failure::new(Code::Usage, why))
 }
 
