@@ -50,7 +50,7 @@ awk '/^(VmHWM|RssAnon|RssFile)/ { memory = memory sprintf(" %s %.2f MiB", $1, $2
 
 # What is left out says so, and nothing of it is shown.
 ! "$program" relay tcp:127.0.0.1:0 2>"$folder/why"
-grep -q "relay" "$folder/why"
+grep -q "was built without it" "$folder/why"
 "$program" help >"$folder/help"
 ! grep -qE '^  (relay|cp|demo|forward) ' "$folder/help"
 if [ "$size" -gt "$MOST" ]; then

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use cepa::identity::{
-    AcceptAny, AnyOf, CaRoots, Identity, PeerId, Pinned, Refusal, TrustKnown, TrustPolicy, place_of,
+    AcceptAny, AnyOf, Identity, PeerId, Pinned, Refusal, TrustKnown, TrustPolicy, place_of,
 };
 use cepa::node::{Access, Event};
 use cepa::tls::Peer;
@@ -223,6 +223,7 @@ fn reporting(known: TrustKnown) -> TrustKnown {
 }
 
 /// An authority vouches for the host that was dialled.
+#[cfg(feature = "ca")]
 fn authority(roots: &str, address: &Endpoint) -> Result<Arc<dyn TrustPolicy>, Failure> {
     let Some((host, _)) = address.place() else {
         return Err(Failure::new(
@@ -237,7 +238,9 @@ fn authority(roots: &str, address: &Endpoint) -> Result<Arc<dyn TrustPolicy>, Fa
     if roots == "system" {
         return system(host);
     }
-    Ok(Arc::new(CaRoots::load(roots, &[host]).map_err(failed)?))
+    Ok(Arc::new(
+        cepa::identity::CaRoots::load(roots, &[host]).map_err(failed)?,
+    ))
 }
 
 #[cfg(feature = "ca")]
@@ -248,11 +251,10 @@ fn system(host: &str) -> Result<Arc<dyn TrustPolicy>, Failure> {
 }
 
 #[cfg(not(feature = "ca"))]
-fn system(_: &str) -> Result<Arc<dyn TrustPolicy>, Failure> {
-    Err(Failure::new(
-        Code::Usage,
-        "--ca system: this cepa was built without the feature `ca`; give a file with CA certificates",
-    ))
+fn authority(_roots: &str, _address: &Endpoint) -> Result<Arc<dyn TrustPolicy>, Failure> {
+    let why =
+        "--ca: this cepa was built without it (feature `ca`); give the peer's id with --expect";
+    Err(Failure::new(Code::Usage, why))
 }
 
 #[cfg(test)]

@@ -412,7 +412,7 @@ fn files_go_by_a_short_code_too() {
     std::fs::write(ann.path("docs/a.txt"), "from ann").unwrap();
     let folder = format!("docs=files:{}", ann.text("docs"));
     let words = ["share", &folder, "--relay", &at, "--code"];
-    let mut share = Server::start_at(&ann, &words, "cepa cp CODE:/ .");
+    let mut share = Server::start_at(&ann, &words, &format!("cepa cp --relay {at} CODE:/ ."));
     share.wait_for("Ctrl-C");
     let code = share.output_line();
     let to = bob.text("a.txt");

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use super::overview::is_left_out;
 use crate::values::DialTarget;
 
 /// Options that mean the same at the two ends, and stand on one side only.
@@ -36,6 +37,11 @@ pub(super) fn of(
             } else {
                 file_without_option(found, words, here)
             }
+        }
+        ErrorKind::InvalidSubcommand => {
+            let word = text(ContextKind::InvalidSubcommand)?;
+            let why = "this cepa was built without it (cli/Cargo.toml has the features)";
+            is_left_out(word, all).then(|| why.to_owned())
         }
         ErrorKind::ValueValidation if text(ContextKind::InvalidArg)?.starts_with("<ADDR>") => {
             address_behind(text(ContextKind::InvalidValue)?, words)

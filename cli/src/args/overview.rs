@@ -71,6 +71,12 @@ pub(super) fn whole(all: &clap::Command) -> String {
     out
 }
 
+/// Whether a word is a command that this build is without.
+pub(super) fn is_left_out(word: &str, all: &clap::Command) -> bool {
+    let mut names = GROUPS.iter().flat_map(|(_, names)| *names);
+    word != HELP && names.any(|name| *name == word) && all.find_subcommand(word).is_none()
+}
+
 fn line(out: &mut String, command: &clap::Command) {
     let about = command.get_about().map(ToString::to_string);
     let about = about.unwrap_or_default();
@@ -93,6 +99,15 @@ mod tests {
 
     use super::*;
     use crate::args::Cli;
+
+    #[test]
+    fn a_command_that_a_build_is_without_is_known_by_its_name() {
+        let small = clap::Command::new("cepa").subcommand(clap::Command::new("serve"));
+        assert!(is_left_out("relay", &small));
+        for word in ["serve", "help", "nosuch"] {
+            assert!(!is_left_out(word, &small), "{word}");
+        }
+    }
 
     #[test]
     fn every_command_is_in_one_group_and_has_one_line() {
