@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
@@ -18,6 +19,7 @@ use cepa::transports::testkit::LineSettings;
 use common::desk::Desk;
 use common::line::join;
 use common::proxy::Proxy;
+use common::tcp;
 use common::{PATIENCE, Place, Server, failed, finish, signal, text};
 use serde_json::Value;
 
@@ -480,6 +482,81 @@ fn so_many_share_and_no_more() {
     assert!(line.contains("too many programs share"), "{line}");
     drop(borrowed);
     first.says_back("undisturbed");
+}
+
+/// Many connections beside each other, and one that is closed in one direction.
+#[test]
+fn a_forward_shares_and_is_shared() {
+    let world = World::tcp();
+    let mut first = Server::of(
+        &mut cepa(&world.client, &world.words("forward", &["-L", "0=echo"])),
+        "listening on ",
+    );
+    let second = Server::of(
+        &mut cepa(&world.client, &world.words("forward", &["-L", "0=echo"])),
+        "listening on ",
+    );
+    let port = |forward: &Server| forward.address().strip_prefix("tcp:").unwrap().to_owned();
+    let at = port(&second);
+    let all: Vec<_> = (0..50)
+        .map(|n| {
+            let at = at.clone();
+            thread::spawn(move || {
+                let mut stream = tcp::connect(&at);
+                let said = vec![n; 20_000];
+                stream.write_all(&said).unwrap();
+                stream.shutdown(std::net::Shutdown::Write).unwrap();
+                let mut back = Vec::new();
+                stream.read_to_end(&mut back).unwrap();
+                assert_eq!(back, said);
+            })
+        })
+        .collect();
+    for one in all {
+        one.join().unwrap();
+    }
+    tcp::echoes(&port(&first));
+    assert_eq!(world.sessions(), 1);
+    // Ctrl-C ends the one that borrows, and the first goes on.
+    second.signal("INT");
+    assert_eq!(second.finish().0, Some(0));
+    tcp::echoes(&port(&first));
+    assert!(first.is_running());
+    // And Ctrl-C ends the first, with whoever borrows.
+    let talk = world.talk(&[]);
+    first.signal("INT");
+    assert_eq!(first.finish().0, Some(0));
+    assert_eq!(talk.ended().0, Some(6));
+    world.wait_for_sessions(0);
+}
+
+/// It leads nowhere for the first, who is killed; who waits at its socket takes its place, and connects.
+#[test]
+fn who_waits_for_one_that_is_killed_while_it_connects_connects_itself() {
+    let mut world = World::tcp();
+    let gate = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = world.address.strip_prefix("tcp:").unwrap().to_owned();
+    world.address = format!("tcp:{}", gate.local_addr().unwrap());
+    let mut first = Talk::start(cepa(&world.client, &world.words("connect", &["echo"])));
+    let (nowhere, _) = gate.accept().unwrap();
+    let mut second = Talk::start(cepa(&world.client, &world.words("connect", &["echo"])));
+    second.wait_for("another cepa command is connecting there; waiting for it");
+    first.signal("KILL");
+    first.hang_up();
+    let (here, _) = gate.accept().unwrap();
+    let there = TcpStream::connect(to).unwrap();
+    for (mut from, mut to) in [(&here, &there), (&there, &here)]
+        .map(|(from, to)| (from.try_clone().unwrap(), to.try_clone().unwrap()))
+    {
+        thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Write);
+        });
+    }
+    second.says_back("hello");
+    drop(nowhere);
+    second.hang_up();
+    assert_eq!(second.ended().0, Some(0));
 }
 
 #[test]
