@@ -435,6 +435,30 @@ impl Connected {
         self.close_telling(false).await;
     }
 
+    /// Whether other commands have the session too, and it takes more.
+    pub(crate) fn is_lent(&self) -> bool {
+        let lending = self.lending.lock();
+        let lending = lending.unwrap_or_else(PoisonError::into_inner);
+        let is_lent = lending.as_ref().is_some_and(Lending::is_lent);
+        is_lent && self.session.spent().now_or_never().is_none()
+    }
+
+    /// The same session once more, where it is lent: for another attempt in it.
+    pub(crate) fn going_on(&self) -> Option<Self> {
+        if !self.is_lent() {
+            return None;
+        }
+        let lending = self.lending.lock();
+        let lending = lending.unwrap_or_else(PoisonError::into_inner).take();
+        Some(Self {
+            session: self.session.clone(),
+            child: Arc::clone(&self.child),
+            node: self.node.clone(),
+            shared: self.shared.clone(),
+            lending: Mutex::new(lending),
+        })
+    }
+
     /// Waits for other commands that have the session too. What this gives is kept until it is closed.
     async fn end_lending(&self) -> Option<sharing::Lock> {
         let lending = self.lending.lock();

@@ -137,12 +137,20 @@ fn options(options: &Options) -> Vec<Line> {
         ("ca", options.ca.clone()),
         ("kept", durable),
         ("again", options.reconnect.then(|| "reconnects".to_owned())),
+        (
+            "shared",
+            options.control.map(|yes| yes_or_no(yes).to_owned()),
+        ),
         ("escape", escape),
         ("log", log.map(|file| file.display().to_string())),
         ("identity", identity.map(|file| file.display().to_string())),
     ];
     let said = all.into_iter().filter_map(|(word, it)| Some((word, it?)));
     said.collect()
+}
+
+fn yes_or_no(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
 }
 
 fn of_introduction(it: &Introduction) -> Vec<Line> {

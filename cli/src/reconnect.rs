@@ -141,6 +141,16 @@ impl<'a> Reconnect<'a> {
         notify: impl Fn(&str),
     ) -> Result<Connected, Failure> {
         let reported = why.while_reconnecting().message;
+        if lost.is_lent() {
+            // It is not the session that failed, and others go on in it.
+            notify(&format!("{reported}; trying again"));
+            self.backoff.reset_after(self.since.elapsed());
+            self.backoff.wait().await;
+            self.since = Instant::now();
+            if let Some(same) = lost.going_on() {
+                return Ok(same);
+            }
+        }
         // Where a connection that is lost is only a pause, this is something else.
         let how = if lost.session.outlives_connections() {
             " with a new session"

@@ -9,6 +9,8 @@ use cepa::identity::{AcceptAny, Identity, KeyKind};
 use cepa::node::{Access, Node, NodeConfig};
 use cepa::protocols::relay::{Relay, RelayConfig};
 use cepa::protocols::sealed::Sealed;
+use cepa::session::{OpenError, Session};
+use cepa::stack::StackConfig;
 use common::{PATIENCE, Place, Server, text};
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -21,6 +23,66 @@ fn runtime() -> tokio::runtime::Runtime {
 /// A service that leaves a mark where it runs.
 fn marking(mark: &Path) -> String {
     format!("up=exec:touch {}", mark.display())
+}
+
+/// What the table of who may open what says of the tool's protocols, each row of it.
+#[test]
+fn a_node_shows_its_status_and_its_lines_by_the_table() {
+    let table = include_str!("../../src/node/access_table.txt");
+    let (rows, protocols) = table.split_once("\nprotocol ").unwrap();
+    let protocols: Vec<_> = protocols.lines().skip(1).collect();
+    let all = protocols.iter().map(|line| line.split_once("  ").unwrap());
+    let of_tool: Vec<_> = all
+        .map(|(name, to)| (name, to.trim()))
+        .filter(|(_, to)| *to != "whom the relay serves")
+        .collect();
+    assert_eq!(
+        of_tool,
+        [
+            ("cepa.status", "who is known by name"),
+            ("cepa.watch..SERVICE", "whom SERVICE is offered to"),
+        ]
+    );
+    let place = Place::new();
+    let [listed, other] = ["listed.pem", "other.pem"].map(|name| {
+        let (file, id) = place.identity(name);
+        (Identity::load(file).unwrap(), id)
+    });
+    let file = place.text("node.toml");
+    let text = format!(
+        "listen = [\"tcp:127.0.0.1:0\"]\n\
+         [services.some]\nto = \"echo:\"\nallow = [\"{}\"]\n\
+         [services.all]\nto = \"echo:\"\nallow = [\"any\"]\n",
+        listed.1
+    );
+    std::fs::write(&file, text).unwrap();
+    let node = Server::start(&place, &["node", "--config", &file]);
+    let at = node.address().parse().unwrap();
+    let runtime = runtime();
+    for (who, (identity, _)) in [("one of these", &listed), ("another", &other)] {
+        let config = StackConfig::new(identity.clone(), Arc::new(AcceptAny));
+        let session = runtime.block_on(Session::dial(&at, &config)).unwrap();
+        let is_open = |name: &str| {
+            let opening = async { tokio::time::timeout(PATIENCE, session.open(name)).await };
+            let opened = runtime.block_on(opening);
+            match opened.unwrap() {
+                Ok(_) => true,
+                // It is open, and is no line.
+                Err(OpenError::Refused { reason, .. }) => !reason.starts_with("no service"),
+                Err(error) => panic!("{name}: {error}"),
+            }
+        };
+        // Whom a service lists is known by name.
+        assert_eq!(is_open("cepa.status"), who == "one of these", "{who}");
+        for (offered_to, service) in [("these peers", "some"), ("anyone", "all")] {
+            let row = format!("{offered_to:12} {who:28} {:16} ", "came in");
+            let verdict = rows.lines().find_map(|line| line.strip_prefix(&row));
+            let allowed = verdict.unwrap() == "allowed";
+            assert_eq!(is_open(service), allowed, "{service}, {row}");
+            let watch = format!("cepa.watch..{service}");
+            assert_eq!(is_open(&watch), allowed, "{watch}, {row}");
+        }
+    }
 }
 
 /// Hole 1: the server has pinned the relay's key and dialled it itself. Nobody has allowed it anything.

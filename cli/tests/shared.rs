@@ -5,21 +5,30 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cepa::identity::Identity;
+use cepa::Side;
+use cepa::identity::{Identity, KeyKind, Pinned};
 use cepa::protocols::sharing;
+use cepa::session::Session;
+use cepa::stack::StackConfig;
 use cepa::transports::testkit::LineSettings;
 use common::desk::Desk;
 use common::line::join;
 use common::proxy::Proxy;
+use common::tcp;
 use common::{PATIENCE, Place, Server, failed, finish, signal, text};
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Notify;
 
 /// The client's `cepa`, whose sockets are in its own folder.
 fn cepa(place: &Place, words: &[&str]) -> Command {
@@ -480,6 +489,152 @@ fn so_many_share_and_no_more() {
     assert!(line.contains("too many programs share"), "{line}");
     drop(borrowed);
     first.says_back("undisturbed");
+}
+
+/// What fails is the first one's service, and not its session: that stays for the others, and the first tries again in it.
+#[test]
+fn a_first_one_that_tries_again_takes_nothing_from_the_others() {
+    let client = Place::new();
+    let own = succeeds(&client, &["id", "show"]);
+    let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+    let id = identity.peer_id().to_string();
+    let trust = Arc::new(Pinned::one(own.trim().parse().unwrap()));
+    let config = StackConfig::new(identity, trust);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+    let listener = listener.unwrap();
+    let address = format!("tcp:{}", listener.local_addr().unwrap());
+    let sessions = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sessions);
+    runtime.spawn(async move {
+        // Somebody else is there; and how often the late service was asked for.
+        let (there, late) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let session = Session::handshake(stream, &[], Side::Server, &config).await;
+            let session = session.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+            let (there, late) = (Arc::clone(&there), Arc::clone(&late));
+            tokio::spawn(async move {
+                while let Ok(incoming) = session.accept().await {
+                    let (there, late) = (Arc::clone(&there), Arc::clone(&late));
+                    tokio::spawn(async move {
+                        if incoming.service() == "late" {
+                            if late.fetch_add(1, Ordering::SeqCst) == 0 {
+                                there.notified().await;
+                                incoming.refuse("not now: later").await.unwrap();
+                                return;
+                            }
+                        } else {
+                            there.notify_one();
+                        }
+                        let stream = incoming.accept().await.unwrap();
+                        let (mut from, mut to) = tokio::io::split(stream);
+                        let _ = tokio::io::copy(&mut from, &mut to).await;
+                        let _ = to.shutdown().await;
+                    });
+                }
+            });
+        }
+    });
+    let connect = |service: &str, more: &[&str]| {
+        let words = ["connect", &address, service, "--share", "--no-status"];
+        let words = [&words[..], &["--expect", &id], more].concat();
+        Talk::start(cepa(&client, &words))
+    };
+    let mut first = connect("late", &["--reconnect"]);
+    // Before that nobody has the lock.
+    let start = Instant::now();
+    while sessions.load(Ordering::SeqCst) == 0 {
+        assert!(start.elapsed() < PATIENCE);
+        thread::sleep(Duration::from_millis(5));
+    }
+    let mut second = connect("echo", &[]);
+    second.says_back("here");
+    first.wait_for("later; trying again");
+    first.says_back("at last");
+    second.says_back("still here");
+    assert_eq!(sessions.load(Ordering::SeqCst), 1);
+    second.hang_up();
+    assert_eq!(second.ended().0, Some(0));
+    first.hang_up();
+    let (code, seen) = first.ended();
+    assert_eq!(code, Some(0), "{seen}");
+}
+
+/// Many connections beside each other, and one that is closed in one direction.
+#[test]
+fn a_forward_shares_and_is_shared() {
+    let world = World::tcp();
+    let mut first = Server::of(
+        &mut cepa(&world.client, &world.words("forward", &["-L", "0=echo"])),
+        "listening on ",
+    );
+    let second = Server::of(
+        &mut cepa(&world.client, &world.words("forward", &["-L", "0=echo"])),
+        "listening on ",
+    );
+    let port = |forward: &Server| forward.address().strip_prefix("tcp:").unwrap().to_owned();
+    let at = port(&second);
+    let all: Vec<_> = (0..50)
+        .map(|n| {
+            let at = at.clone();
+            thread::spawn(move || {
+                let mut stream = tcp::connect(&at);
+                let said = vec![n; 20_000];
+                stream.write_all(&said).unwrap();
+                stream.shutdown(std::net::Shutdown::Write).unwrap();
+                let mut back = Vec::new();
+                stream.read_to_end(&mut back).unwrap();
+                assert_eq!(back, said);
+            })
+        })
+        .collect();
+    for one in all {
+        one.join().unwrap();
+    }
+    tcp::echoes(&port(&first));
+    assert_eq!(world.sessions(), 1);
+    // Ctrl-C ends the one that borrows, and the first goes on.
+    second.signal("INT");
+    assert_eq!(second.finish().0, Some(0));
+    tcp::echoes(&port(&first));
+    assert!(first.is_running());
+    // And Ctrl-C ends the first, with whoever borrows.
+    let talk = world.talk(&[]);
+    first.signal("INT");
+    assert_eq!(first.finish().0, Some(0));
+    assert_eq!(talk.ended().0, Some(6));
+    world.wait_for_sessions(0);
+}
+
+/// It leads nowhere for the first, who is killed; who waits at its socket takes its place, and connects.
+#[test]
+fn who_waits_for_one_that_is_killed_while_it_connects_connects_itself() {
+    let mut world = World::tcp();
+    let gate = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = world.address.strip_prefix("tcp:").unwrap().to_owned();
+    world.address = format!("tcp:{}", gate.local_addr().unwrap());
+    let mut first = Talk::start(cepa(&world.client, &world.words("connect", &["echo"])));
+    let (nowhere, _) = gate.accept().unwrap();
+    let mut second = Talk::start(cepa(&world.client, &world.words("connect", &["echo"])));
+    second.wait_for("another cepa command is connecting there; waiting for it");
+    first.signal("KILL");
+    first.hang_up();
+    let (here, _) = gate.accept().unwrap();
+    let there = TcpStream::connect(to).unwrap();
+    for (mut from, mut to) in [(&here, &there), (&there, &here)]
+        .map(|(from, to)| (from.try_clone().unwrap(), to.try_clone().unwrap()))
+    {
+        thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Write);
+        });
+    }
+    second.says_back("hello");
+    drop(nowhere);
+    second.hang_up();
+    assert_eq!(second.ended().0, Some(0));
 }
 
 #[test]

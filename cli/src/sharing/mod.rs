@@ -152,6 +152,11 @@ struct Ask {
 }
 
 impl Lending {
+    /// Whether somebody borrows now.
+    pub(crate) fn is_lent(&self) -> bool {
+        *self.borrowers.borrow() > 0
+    }
+
     /// Waits for those who borrow, unless a signal has asked this process to end, then lends no more. Where the session is over, they have
     /// a moment to be told. What this gives is kept until the session has ended here.
     pub(crate) async fn end(mut self, session: &Session) -> Option<Lock> {
