@@ -216,7 +216,7 @@ fn within(pid: u32, namespaces: &[&str]) -> Command {
 
 impl Machine {
     /// The words in front of a command that is to run on this machine, as a user who has just logged in.
-    pub(crate) fn enter(&self) -> Vec<String> {
+    fn enter(&self) -> Vec<String> {
         let pid = self.holder.id().to_string();
         let home = format!("/home/{}", self.name);
         let path = "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
@@ -313,6 +313,15 @@ impl Machine {
         let enter = other.enter().join(" ");
         let script = format!("#!/bin/sh\nshift\nexec {enter} sh -c \"$*\"\n");
         self.stand_in("ssh", &script);
+    }
+
+    /// `docker exec -i box WORDS…` starts them on this machine, as they are.
+    pub(crate) fn docker_exec_to(&self, other: &Self) {
+        let enter = other.enter().join(" ");
+        let script = format!(
+            "#!/bin/sh\n[ \"$1 $2 $3\" = 'exec -i box' ] || exit 9\nshift 3\nexec {enter} \"$@\"\n"
+        );
+        self.stand_in("docker", &script);
     }
 
     /// A service that answers HTTP with this text, until the machine is gone.

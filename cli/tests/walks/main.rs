@@ -1,10 +1,11 @@
-//! The walks of README.md and docs/COOKBOOK.md, run as they stand there: each command is given to a shell on a machine of its own, with
+//! The walks of README.md and docs/COOKBOOK.md, and cepa's side of docs/COMPARISON.md, run as they stand there: each command is given to a shell on a machine of its own, with
 //! the document's ports, paths and names, in the document's order. Only what the document shortens (`ab2…`) is put in. What this
 //! machine has not is stood in for: `ssh` and `docker exec` start their command on the other machine without a network between,
 //! `sudo` is root already, `systemctl` reads the unit as much as the walk needs it.
 
 #[path = "../common/mod.rs"]
 mod common;
+mod comparison;
 mod cookbook;
 mod document;
 mod machines;
