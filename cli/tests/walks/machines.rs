@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
+use std::time::Duration;
 
 use cepa::transports::testkit::LineSettings;
 
@@ -485,11 +486,19 @@ impl Job {
 impl Drop for Job {
     fn drop(&mut self) {
         let group = format!("-{}", self.child.id());
-        let mut kill = Command::new("kill");
-        let _ = kill
-            .args(["-KILL", "--", &group])
-            .stderr(Stdio::null())
-            .status();
+        let signal = |name: &str| {
+            let mut kill = Command::new("kill");
+            kill.args([name, "--", &group]).stderr(Stdio::null());
+            kill.status().is_ok_and(|status| status.success())
+        };
+        signal("-KILL");
         let _ = self.child.wait();
+        // What the shell has started holds its line until it is gone, too. (Where nobody reaps it, it never is.)
+        for _ in 0..1000 {
+            if !signal("-0") {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }
