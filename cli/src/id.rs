@@ -167,7 +167,7 @@ pub(crate) fn load_all(files: &[PathBuf]) -> Result<(Identity, Unsaved, Vec<Iden
 /// The identity that a command uses.
 pub(crate) fn load(file: &IdentityFile) -> Result<Identity, Failure> {
     let (identity, unsaved) = load_unsaved(file)?;
-    match unsaved.save(&identity) {
+    match unsaved.write(&identity) {
         // Another command made it at the same moment: it is this one's as well.
         Err(e) if matches!(e.problem(), IdentityError::Exists) => Ok(load_unsaved(file)?.0),
         Err(e) => Err(e.into()),
@@ -186,7 +186,22 @@ impl Unsaved {
         self.0.is_some()
     }
 
-    pub(crate) fn save(self, identity: &Identity) -> Result<(), IdentityError> {
+    /// For a command that has begun with it: one that another command made at the same moment comes too late.
+    pub(crate) fn save(self, identity: &Identity) -> Result<(), Failure> {
+        let path = self.0.clone().unwrap_or_default();
+        self.write(identity).map_err(|e| match e.problem() {
+            IdentityError::Exists => Failure::new(
+                Code::Local,
+                format!(
+                    "another command has just created the identity {}; run this one again",
+                    path.display()
+                ),
+            ),
+            _ => e.into(),
+        })
+    }
+
+    fn write(self, identity: &Identity) -> Result<(), IdentityError> {
         let Some(path) = self.0 else {
             return Ok(());
         };
@@ -258,4 +273,24 @@ fn is_missing(path: &Path) -> bool {
 
 fn default_path() -> Result<PathBuf, Failure> {
     Ok(folder::path()?.join("identity.pem"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_second_to_make_the_identity_is_told_to_begin_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("identity.pem");
+        let [first, second] = [KeyKind::Ed25519; 2].map(|kind| Identity::generate(kind).unwrap());
+        Unsaved(Some(path.clone())).save(&first).unwrap();
+        let failure = Unsaved(Some(path.clone())).save(&second).unwrap_err();
+        assert!(
+            failure.message.ends_with("run this one again"),
+            "{}",
+            failure.message
+        );
+        assert_eq!(Identity::load(&path).unwrap().peer_id(), first.peer_id());
+    }
 }

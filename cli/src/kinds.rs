@@ -53,6 +53,18 @@ mod tests {
     }
 
     #[test]
+    fn a_port_and_a_folder_need_no_name() {
+        for (word, name) in [("8080", "8080"), ("files:/tmp,ro", "files")] {
+            let service: Service = word.parse().unwrap();
+            assert_eq!(service.name, name);
+        }
+        for word in ["0", "65536", "tcp:a:1", "exec:bash", "file"] {
+            let why = word.parse::<Service>().unwrap_err();
+            assert!(why.contains("expected NAME=ADDR"), "{word}: {why}");
+        }
+    }
+
+    #[test]
     fn a_port_alone_is_one_of_this_machine() {
         for (word, place) in [
             ("web=8080", "tcp:127.0.0.1:8080"),

@@ -8,10 +8,9 @@ use std::path::Path;
 
 use cepa::identity::{
     EditError, FollowError, KnownPeer, KnownPeers, KnownPeersError, KnownPeersFile,
-    KnownPeersProblem, Origin, PeerId, UnixTime, place_of, rotations_from_text,
+    KnownPeersProblem, Origin, PeerId, UnixTime, rotations_from_text,
 };
 use cepa::node::Hint;
-use cepa::transports::Endpoint;
 use cepa::transports::text::clean;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -20,6 +19,7 @@ use crate::args::{Peer, PeerAdd, PeerVerify};
 use crate::columns::{WIDTH, beside};
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
+use crate::trust;
 use crate::words::{WORDS, peer_id};
 
 pub(crate) fn run(args: Peer) -> Result<(), Failure> {
@@ -183,7 +183,7 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
     let mut places = Vec::new();
     for hint in &args.at {
         let place = match hint {
-            Hint::Direct(address) => place_of(address).map(|place| whole(address, place)),
+            Hint::Direct(address) => trust::remembered(address),
             Hint::Relay { .. } => Some(hint.to_string()),
         };
         places.push(place.ok_or_else(|| {
@@ -213,7 +213,7 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
             // More places of the same peer: what else is known of it stays.
             known.change(&args.name, |peer| {
                 for place in &places {
-                    note(peer, place);
+                    peer.add_place(place);
                 }
             })?;
         } else if there.is_some() && args.replace {
@@ -223,7 +223,7 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
                 // What the old key has signed or was good for says nothing about this one.
                 peer.previous.clear();
                 for place in &places {
-                    note(peer, place);
+                    peer.add_place(place);
                 }
             })?;
         } else {
@@ -252,26 +252,6 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
     };
     say(format_args!("{} is {}, {at}", peer.name(), peer.id));
     Ok(())
-}
-
-/// An address with its options but without its layers, since it is dialled as it stands there; but not with what is hidden where it is shown.
-fn whole(address: &Endpoint, place: String) -> String {
-    let shown = address.to_string();
-    if address.revealed().to_string() == shown {
-        address.target().to_string()
-    } else {
-        place
-    }
-}
-
-/// Notes where a peer is. The same place with other options takes the place of what was there.
-fn note(peer: &mut KnownPeer, place: &str) {
-    let bare = |place: &str| place.parse::<Endpoint>().ok().as_ref().and_then(place_of);
-    if let Some(bare_place) = bare(place) {
-        peer.places
-            .retain(|known| bare(known).is_none_or(|known| known != bare_place));
-    }
-    peer.add_place(place);
 }
 
 /// One of the ways to give an id, in one word or several.

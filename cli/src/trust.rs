@@ -173,7 +173,19 @@ pub(crate) fn joined(all: Vec<Access>) -> Access {
 /// none of them is the address's own.
 pub(crate) fn place(address: &Endpoint) -> Option<String> {
     let tls = address.layers().iter().filter(|layer| layer.is_tls());
-    place_of(address).filter(|_| tls.count() <= 1)
+    remembered(address).filter(|_| tls.count() <= 1)
+}
+
+/// An address with its settings, since it is dialled as it stands there, and without its layers; without the settings too, if something
+/// in them is hidden where they are shown.
+pub(crate) fn remembered(address: &Endpoint) -> Option<String> {
+    let bare = place_of(address)?;
+    let hides = address.revealed().to_string() != address.to_string();
+    Some(if hides {
+        bare
+    } else {
+        address.target().to_string()
+    })
 }
 
 /// What there is to say about a peer that was let in: that it is not one of those that were named by

@@ -399,10 +399,11 @@ impl Target {
 impl FromStr for Service {
     type Err = String;
 
-    /// `NAME=ADDR`; the name ends at the first `=`, an address may have more of them.
+    /// `NAME=ADDR`, or a port or a folder without a name; the name ends at the first `=`, an address may have more of them.
     fn from_str(word: &str) -> Result<Self, String> {
         let (name, address) = word
             .split_once('=')
+            .or_else(|| Some((unnamed(word)?, word)))
             .ok_or("expected NAME=ADDR, for example up=exec:sha256sum")?;
         let (address, watch) = watched(address)?;
         let target = match address {
@@ -445,6 +446,14 @@ impl FromStr for Service {
             watch,
         })
     }
+}
+
+/// What a service is called that has no name of its own: a port by its number, files by what they are.
+fn unnamed(word: &str) -> Option<&str> {
+    let files = FILES.trim_end_matches(':');
+    own_port(word)
+        .map(|_| word)
+        .or_else(|| word.starts_with(FILES).then_some(files))
 }
 
 /// A port alone is at this machine.

@@ -6,6 +6,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
+use cepa::transports::testkit::LineSettings;
 use common::{Place, Server, failed, text};
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -334,6 +335,32 @@ fn a_log_names_whom_it_knows_and_follows_the_list() {
     server.wait_for(&format!("session with anna ({short}…) over tcp "));
     server.wait_for(&format!("refused anna ({short}…) the service \"down\""));
     assert!(server.seen().iter().all(|line| !line.contains(&id)));
+}
+
+/// A place is the same one whatever the settings behind it, and its name dials it with those.
+#[test]
+fn a_known_peer_is_at_its_line_with_and_without_settings() {
+    let place = Place::new();
+    let _runtime = common::line::join(&place, &LineSettings::new(11_520.0), 1);
+    let line = |end: &str| format!("serial:{}", place.text(end));
+    let (file, id) = place.identity("server.pem");
+    let allowed = [
+        "--allow",
+        "any",
+        "--service",
+        "up=exec:cat",
+        "--identity",
+        &file,
+    ];
+    let _server = place.serve(&[&[line("b").as_str()][..], &allowed].concat());
+    let at = format!("{},baud=115200", line("a"));
+    place.succeeds(&["peer", "add", "board", &id, "--at", &at]);
+    for dialled in [at.as_str(), &line("a"), "@board"] {
+        echoed(&place, &["connect", dialled, "up"]);
+    }
+    place.succeeds(&["peer", "add", "board", A, "--replace"]);
+    let line = place.fails(&["connect", &at, "up"], 3);
+    assert!(line.contains(A), "{line}");
 }
 
 /// Whoever adds a peer says where it is in their own words, as in `config.toml`: a device or a command as well as the network.

@@ -160,13 +160,7 @@ fn a_protocol_through_ssh_or_docker_exec() {
     let [laptop, server, container] = machines.each();
     let mut walk = Walk::section(COOKBOOK, "## Carry a protocol");
     laptop.ssh_to(server);
-    let enter = container.enter().join(" ");
-    laptop.stand_in(
-        "docker",
-        &format!(
-            "#!/bin/sh\n[ \"$1 $2 $3\" = 'exec -i box' ] || exit 9\nshift 3\nexec {enter} \"$@\"\n"
-        ),
-    );
+    laptop.docker_exec_to(container);
     walk.learn("ab2…", &laptop.id());
     walk.learn("cd4…", &server.id());
     walk.learn("ef6…", &container.id());

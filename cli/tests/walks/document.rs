@@ -62,6 +62,7 @@ impl Walk {
     pub(crate) fn learn(&mut self, short: &str, whole: &str) {
         let beginning = short.strip_suffix('…').unwrap();
         assert!(!beginning.is_empty());
+        self.known.retain(|(known, _)| known != short);
         self.known.push((short.to_owned(), whole.to_owned()));
     }
 

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
+use std::time::Duration;
 
 use cepa::transports::testkit::LineSettings;
 
@@ -216,7 +217,7 @@ fn within(pid: u32, namespaces: &[&str]) -> Command {
 
 impl Machine {
     /// The words in front of a command that is to run on this machine, as a user who has just logged in.
-    pub(crate) fn enter(&self) -> Vec<String> {
+    fn enter(&self) -> Vec<String> {
         let pid = self.holder.id().to_string();
         let home = format!("/home/{}", self.name);
         let path = "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
@@ -313,6 +314,15 @@ impl Machine {
         let enter = other.enter().join(" ");
         let script = format!("#!/bin/sh\nshift\nexec {enter} sh -c \"$*\"\n");
         self.stand_in("ssh", &script);
+    }
+
+    /// `docker exec -i box WORDS…` starts them on this machine, as they are.
+    pub(crate) fn docker_exec_to(&self, other: &Self) {
+        let enter = other.enter().join(" ");
+        let script = format!(
+            "#!/bin/sh\n[ \"$1 $2 $3\" = 'exec -i box' ] || exit 9\nshift 3\nexec {enter} \"$@\"\n"
+        );
+        self.stand_in("docker", &script);
     }
 
     /// A service that answers HTTP with this text, until the machine is gone.
@@ -476,11 +486,19 @@ impl Job {
 impl Drop for Job {
     fn drop(&mut self) {
         let group = format!("-{}", self.child.id());
-        let mut kill = Command::new("kill");
-        let _ = kill
-            .args(["-KILL", "--", &group])
-            .stderr(Stdio::null())
-            .status();
+        let signal = |name: &str| {
+            let mut kill = Command::new("kill");
+            kill.args([name, "--", &group]).stderr(Stdio::null());
+            kill.status().is_ok_and(|status| status.success())
+        };
+        signal("-KILL");
         let _ = self.child.wait();
+        // What the shell has started holds its line until it is gone, too. (Where nobody reaps it, it never is.)
+        for _ in 0..1000 {
+            if !signal("-0") {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }

@@ -8,7 +8,7 @@
 use cepa_transports::text::quoted;
 use rustls_pki_types::UnixTime;
 
-use super::entry::{EntryError, KnownPeer, MAX_LINE, check_name, is_at, name_from};
+use super::entry::{EntryError, KnownPeer, MAX_LINE, check_name, name_from};
 use crate::identity::peer_id::PeerId;
 
 /// The peers that are known, and the text that names them.
@@ -130,8 +130,7 @@ impl KnownPeers {
 
     /// The peers that were met at that place.
     pub fn at_place<'a>(&'a self, place: &'a str) -> impl Iterator<Item = &'a KnownPeer> {
-        self.peers()
-            .filter(move |peer| peer.places.iter().any(|known| is_at(known, place)))
+        self.peers().filter(move |peer| peer.is_at(place))
     }
 
     /// Adds a peer at the end.

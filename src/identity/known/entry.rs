@@ -12,6 +12,7 @@
 //!
 //! A field that is not known makes the line a damaged one: it might have narrowed the trust.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -124,11 +125,19 @@ impl KnownPeer {
                 .any(|old| old.id == id && now <= old.until)
     }
 
-    /// Notes where it was met.
+    /// Notes where it was met. Among addresses that differ by their settings alone, the last counts.
     pub fn add_place(&mut self, place: &str) {
-        if !self.places.iter().any(|known| known == place) {
-            self.places.push(place.to_owned());
+        let same = |known: &String| bare(known) == bare(place);
+        match self.places.iter_mut().find(|known| same(known)) {
+            Some(known) => place.clone_into(known),
+            None => self.places.push(place.to_owned()),
         }
+    }
+
+    /// Whether it was met at this place, whatever the settings of an address.
+    pub(super) fn is_at(&self, place: &str) -> bool {
+        let place = bare(place);
+        self.places.iter().any(|known| bare(known) == place)
     }
 
     /// Gives it another key; the one before is good until then.
@@ -267,7 +276,8 @@ pub(super) fn check_name(name: &str) -> Result<(), EntryError> {
 
 /// A name made of a place: what may stand in a name, and dashes for the rest.
 pub(super) fn name_from(place: &str) -> String {
-    let place = place.strip_prefix("tcp:").unwrap_or(place);
+    let bare = bare(place);
+    let place = bare.strip_prefix("tcp:").unwrap_or(&bare);
     let mut name = String::new();
     for c in place.chars() {
         if name.len() >= MAX_NAME / 2 {
@@ -364,8 +374,11 @@ pub fn place_of(address: &Endpoint) -> Option<String> {
     }
 }
 
-/// Whether what is remembered of a peer is this place, whatever the settings that stand with it there.
-pub(super) fn is_at(remembered: &str, place: &str) -> bool {
-    let bare = || remembered.parse().ok().as_ref().and_then(place_of);
-    remembered == place || bare().as_deref() == Some(place)
+/// What two places are compared by: an address without its settings, any other text as it is.
+fn bare(place: &str) -> Cow<'_, str> {
+    let address = place.parse().ok();
+    match address.as_ref().and_then(place_of) {
+        Some(bare) => bare.into(),
+        None => place.into(),
+    }
 }

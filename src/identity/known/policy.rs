@@ -205,7 +205,7 @@ enum Answer {
 impl Scope {
     fn has(&self, peer: &KnownPeer) -> bool {
         match self {
-            Self::Place(place) => peer.places.iter().any(|known| known == place),
+            Self::Place(place) => peer.is_at(place),
             Self::Names(names) => names.iter().any(|name| name == peer.name()),
             Self::Anyone => true,
         }
