@@ -260,7 +260,11 @@ fn framed(
             // The output stands behind it.
             stderr::flush(SAID);
         }
-        Message::Terminal(_) | Message::Break | Message::OutputEnded | Message::Console(_) => {}
+        Message::Terminal(_)
+        | Message::Break
+        | Message::Line(..)
+        | Message::OutputEnded
+        | Message::Console(_) => {}
     };
     Framed::new(far, Box::new(hear)).paced(stderr::room)
 }

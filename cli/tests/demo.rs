@@ -35,14 +35,15 @@ fn every_transport_has_an_equal_column() {
         "Unix socket",
         "subprocess",
         "serial line",
+        "serial server",
     ] {
         assert!(heads.contains(transport), "{transport}: {table}");
     }
-    assert_eq!(line("SHA-256").matches("equal").count(), 5, "{table}");
-    assert_eq!(line("overhead").matches('%').count(), 5, "{table}");
+    assert_eq!(line("SHA-256").matches("equal").count(), 6, "{table}");
+    assert_eq!(line("overhead").matches('%').count(), 6, "{table}");
     assert_eq!(line("cut").matches(" 1, ").count(), 1, "{table}");
     assert_eq!(line("cut").matches(" ms").count(), 1, "{table}");
-    assert_eq!(line("throughput").matches("MiB/s").count(), 5, "{table}");
+    assert_eq!(line("throughput").matches("MiB/s").count(), 6, "{table}");
     // Each layer carries what the one above it does, also where a connection was cut.
     let row = |word: &str| {
         let numbers = line(word);
@@ -50,11 +51,11 @@ fn every_transport_has_an_equal_column() {
         let numbers: Vec<u64> = numbers
             .map(|n| n.replace(',', "").parse().unwrap())
             .collect();
-        assert_eq!(numbers.len(), 5, "{table}");
+        assert_eq!(numbers.len(), 6, "{table}");
         numbers
     };
     let layers = ["application", "mux", "TLS", "wire"].map(row);
-    for column in 0..5 {
+    for column in 0..6 {
         let column = layers.each_ref().map(|row| row[column]);
         assert!(column.is_sorted(), "{column:?}: {table}");
     }

@@ -203,6 +203,15 @@ fn break_reaches(place: &Place, line: &str, hears: &Receiver<Vec<u8>>) {
     desk.type_in("~B");
     is_said(hears, &[5, 5]);
     is_said(hears, &[5, 6]);
+    for (key, says, body) in [
+        ("~D", "DTR is off", [5, 9]),
+        ("~D", "DTR is on", [5, 8]),
+        ("~T", "RTS is off", [5, 12]),
+    ] {
+        desk.type_in(key);
+        desk.until(says);
+        is_said(hears, &body);
+    }
     desk.type_in("more\r");
     desk.until("more");
     desk.type_in("~.");

@@ -116,7 +116,7 @@ pub use endpoint::{Endpoint, Layer, ParseError, SerialSettings, Target};
 pub use error::{Action, TransportError, TransportErrorKind};
 pub use fd::is_inherited_listener;
 pub use limits::{descriptor_limit, hang_up_is_ignored, raise_descriptor_limit};
-pub use line_notices::{LineNotices, ModemLines};
+pub use line_notices::{LineNotices, ModemLines, OutLine};
 pub use listen::{Listener, listen};
 pub use network::Network;
 pub use ports::{Port, ports};

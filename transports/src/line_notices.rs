@@ -29,3 +29,12 @@ pub struct ModemLines {
     /// Carrier detect.
     pub carrier: bool,
 }
+
+/// A modem line that this end drives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutLine {
+    /// Data terminal ready.
+    Dtr,
+    /// Request to send. Hardware flow control and RS-485 have it for themselves.
+    Rts,
+}

@@ -139,6 +139,8 @@ struct Line {
     door: Arc<LineDoor>,
     /// Until when the line is held in a break.
     breaking: Option<Pin<Box<Sleep>>>,
+    /// Neither flow control nor RS-485 has it for itself.
+    rts_is_free: bool,
     /// What was asked of the port and not done.
     remarks: Vec<String>,
     permit: Option<OwnedSemaphorePermit>,
@@ -253,6 +255,7 @@ impl Line {
             gathered: Vec::new(),
             door: Arc::default(),
             breaking: None,
+            rts_is_free: s.flow != FlowControl::Hardware && !matches!(s.rs485, Rs485::On(_)),
             remarks,
             permit: None,
             _lock: lock,
@@ -268,12 +271,17 @@ impl Line {
             .with_remarks(remarks)
     }
 
-    /// Begins a break that was asked for, and ends it in time. A device that has none goes on without.
-    fn poll_break(&mut self, cx: &mut Context<'_>) {
-        if self.door.poll_break_wanted(cx)
-            && self.breaking.is_none()
-            && self.port.set_break().is_ok()
-        {
+    /// Does what was asked for by the side: modem lines are set, a break is begun and, in time, ended. A device that has none of it goes on
+    /// without.
+    fn poll_side(&mut self, cx: &mut Context<'_>) {
+        let wanted = self.door.poll_wanted(cx);
+        if let Some(on) = wanted.dtr {
+            let _ = self.port.write_data_terminal_ready(on);
+        }
+        if let Some(on) = wanted.rts.filter(|_| self.rts_is_free) {
+            let _ = self.port.write_request_to_send(on);
+        }
+        if wanted.sends_break && self.breaking.is_none() && self.port.set_break().is_ok() {
             self.breaking = Some(Box::pin(tokio::time::sleep(BREAK)));
         }
         if let Some(sleep) = &mut self.breaking
@@ -391,7 +399,7 @@ impl AsyncRead for Line {
         if self.hung_up {
             return Poll::Ready(Err(hang_up()));
         }
-        self.poll_break(cx);
+        self.poll_side(cx);
         let before = buf.filled().len();
         let result = ready!(Pin::new(&mut self.port).poll_read(cx, buf));
         let gone = match &result {

@@ -24,7 +24,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::process;
 
-use crate::line_notices::LineNotices;
+use crate::line_notices::{LineNotices, OutLine};
 use crate::watch::watch;
 
 /// Rows and columns of a terminal.
@@ -124,13 +124,26 @@ impl Control {
     pub fn send_break(&self) {
         #[cfg(any(feature = "serial", feature = "rfc2217"))]
         if let Device::Line(door) = &self.0 {
-            door.ask_break();
+            door.ask(|wanted| wanted.sends_break = true);
         }
     }
 
     #[cfg(any(feature = "serial", feature = "rfc2217"))]
     pub(crate) fn of_line(door: Arc<LineDoor>) -> Self {
         Self(Device::Line(door))
+    }
+
+    /// Has a serial line raise one of its modem lines, or lower it, as soon as somebody reads from its stream. Nothing happens
+    /// anywhere else, nor where flow control or RS-485 has that line for itself.
+    pub fn set_line(&self, line: OutLine, on: bool) {
+        match &self.0 {
+            Device::Terminal(_) => {}
+            #[cfg(any(feature = "serial", feature = "rfc2217"))]
+            Device::Line(door) => door.ask(|wanted| match line {
+                OutLine::Dtr => wanted.dtr = Some(on),
+                OutLine::Rts => wanted.rts = Some(on),
+            }),
+        }
     }
 
     /// What a serial server has told of its port so far; `None` for any other device.
@@ -143,31 +156,38 @@ impl Control {
     }
 }
 
+/// What a serial line's stream was asked for by its [`Control`].
+#[cfg(any(feature = "serial", feature = "rfc2217"))]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) sends_break: bool,
+    pub(crate) dtr: Option<bool>,
+    pub(crate) rts: Option<bool>,
+}
+
 /// What passes between a serial line's stream and its [`Control`].
 #[cfg(any(feature = "serial", feature = "rfc2217"))]
 #[derive(Debug, Default)]
 pub(crate) struct LineDoor {
-    break_wanted: std::sync::atomic::AtomicBool,
+    wanted: Mutex<Wanted>,
     reader: Mutex<Option<std::task::Waker>>,
     notices: Mutex<Option<LineNotices>>,
 }
 
 #[cfg(any(feature = "serial", feature = "rfc2217"))]
 impl LineDoor {
-    fn ask_break(&self) {
-        self.break_wanted
-            .store(true, std::sync::atomic::Ordering::SeqCst);
+    fn ask(&self, for_what: impl FnOnce(&mut Wanted)) {
+        for_what(&mut Self::lock(&self.wanted));
         let waker = Self::lock(&self.reader).take();
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
-    /// Whether a break was asked for since; if not, the reader is woken when it is.
-    pub(crate) fn poll_break_wanted(&self, cx: &Context<'_>) -> bool {
+    /// What was asked for since; the reader is woken when there is more.
+    pub(crate) fn poll_wanted(&self, cx: &Context<'_>) -> Wanted {
         *Self::lock(&self.reader) = Some(cx.waker().clone());
-        self.break_wanted
-            .swap(false, std::sync::atomic::Ordering::SeqCst)
+        std::mem::take(&mut *Self::lock(&self.wanted))
     }
 
     #[cfg(feature = "rfc2217")]

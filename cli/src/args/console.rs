@@ -16,6 +16,8 @@ shell with `cepa serve --service NAME='exec:bash -l,pty=yes'`. At the start of a
 line:
   ~.   leave; a command in a terminal on the other end gets SIGHUP
   ~B   send a break, if the service is a serial line
+  ~D   lower DTR of a serial line, and raise it again next time
+  ~T   the same with RTS
   ~^Z  suspend this program (the session lasts up to an hour)
   ~l   switch the log on or off
   ~s   show the path, its round trip, and the bytes of this session

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cepa::transports::Stream;
+use cepa::transports::{OutLine, Stream};
 use tokio::io::{AsyncReadExt as _, ReadHalf};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -38,6 +38,8 @@ impl Seat<'_> {
     /// Ends when somebody wants to leave, or the keyboard is gone.
     async fn type_in(&self, mut keyboard: ReadHalf<Stream>, raw: &Raw) {
         let mut keys = Keys::new(self.escape);
+        // As they are once a port is open, as a rule.
+        let (mut dtr, mut rts) = (true, true);
         let mut buffer = [0; 4096];
         loop {
             self.typed.wait_for_room().await;
@@ -55,6 +57,15 @@ impl Seat<'_> {
                         self.typed.push(&bytes);
                     }
                     Key::Leave => return,
+                    Key::Break | Key::Dtr | Key::Rts if self.watches => {}
+                    Key::Dtr => {
+                        dtr = !dtr;
+                        self.set_line(OutLine::Dtr, dtr);
+                    }
+                    Key::Rts => {
+                        rts = !rts;
+                        self.set_line(OutLine::Rts, rts);
+                    }
                     Key::Break => self.send_to_other_end(Message::Break),
                     Key::Suspend => {
                         self.suspend(raw).await;
@@ -86,6 +97,11 @@ impl Seat<'_> {
     /// Lines of the tool's own, amid the output.
     fn print(lines: impl IntoIterator<Item = String>) {
         raw::print_lines(lines.into_iter().map(|line| Line::from(line).asked_for()));
+    }
+
+    fn set_line(&self, line: OutLine, on: bool) {
+        self.send_to_other_end(Message::Line(line, on));
+        raw::print_line(self.line(words::line_set(line, on)).asked_for());
     }
 
     /// Dials at once, where the connection is lost and the session goes on over another one.

@@ -10,6 +10,10 @@ pub(crate) enum Key {
     Leave,
     /// `~B`
     Break,
+    /// `~D`
+    Dtr,
+    /// `~T`
+    Rts,
     /// `~?`
     Help,
     /// `~^Z`
@@ -54,6 +58,8 @@ impl Keys {
                 (At::Escape, Some(escape)) => match byte {
                     b'.' => Some(Key::Leave),
                     b'B' => Some(Key::Break),
+                    b'D' => Some(Key::Dtr),
+                    b'T' => Some(Key::Rts),
                     b'?' => Some(Key::Help),
                     0x1a => Some(Key::Suspend),
                     b'l' => Some(Key::Log),
@@ -125,6 +131,7 @@ mod tests {
             ("~x", vec![bytes("~x")]),
             ("~\r~?", vec![bytes("~\r"), Key::Help]),
             ("~B~B", vec![Key::Break, Key::Break]),
+            ("~D~T", vec![Key::Dtr, Key::Rts]),
             ("~l~s~R", vec![Key::Log, Key::Statistics, Key::Redial]),
             ("~\x1als\r", vec![Key::Suspend, bytes("ls\r")]),
             ("", vec![]),

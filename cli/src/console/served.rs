@@ -41,6 +41,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
                 sender.send_replace(Some(terminal));
             }
             (Message::Break, Some(device)) => device.send_break(),
+            (Message::Line(line, on), Some(device)) => device.set_line(line, on),
             // What comes from the service, and is nobody else's to say.
             (_, _) => {}
         };

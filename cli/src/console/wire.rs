@@ -11,7 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use cepa::session::ServiceName;
-use cepa::transports::{Terminal, WindowSize};
+use cepa::transports::{OutLine, Terminal, WindowSize};
 
 use crate::keep::is_console_name;
 
@@ -42,6 +42,7 @@ const STDERR: u8 = 4;
 const OUTPUT_ENDED: u8 = 5;
 const KEPT: u8 = 6;
 const CONSOLE: u8 = 7;
+const LINE: u8 = 8;
 
 /// A message that is no data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub(crate) enum Message {
     Terminal(Terminal),
     /// From who opened it: a serial line below the service is to send a break.
     Break,
+    /// From who opened it: a serial line below the service is to raise one of its modem lines, or to lower it.
+    Line(OutLine, bool),
     /// From the service: how it ended. Last of all.
     Ended(Status),
     /// From the service, where it has no terminal: a line that the command wrote to its standard error, without its line end.
@@ -142,6 +145,14 @@ pub(crate) fn put(message: &Message, out: &mut Vec<u8>) {
             TERMINAL
         }
         Message::Break => BREAK,
+        Message::Line(line, on) => {
+            content.push(match line {
+                OutLine::Dtr => 0,
+                OutLine::Rts => 1,
+            });
+            content.push((*on).into());
+            LINE
+        }
         Message::OutputEnded => OUTPUT_ENDED,
         Message::Ended(status) => {
             match status {
@@ -301,6 +312,7 @@ impl Decoder {
         match self.head.first() {
             Some(&TERMINAL) => messages.push(Message::Terminal(terminal(&self.content)?)),
             Some(&BREAK) => messages.push(Message::Break),
+            Some(&LINE) => messages.extend(line(&self.content)?),
             Some(&OUTPUT_ENDED) => messages.push(Message::OutputEnded),
             Some(&ENDED) => {
                 messages.push(Message::Ended(status(&self.content)?));
@@ -320,6 +332,21 @@ impl Decoder {
         self.content.clear();
         Ok(())
     }
+}
+
+/// None for a line of a later release.
+fn line(content: &[u8]) -> Result<Option<Message>, NotUnderstood> {
+    let (which, on) = match content {
+        [which, 0] => (which, false),
+        [which, 1] => (which, true),
+        _ => return Err(NotUnderstood),
+    };
+    let which = match which {
+        0 => OutLine::Dtr,
+        1 => OutLine::Rts,
+        _ => return Ok(None),
+    };
+    Ok(Some(Message::Line(which, on)))
 }
 
 fn terminal(content: &[u8]) -> Result<Terminal, NotUnderstood> {
@@ -447,6 +474,8 @@ mod tests {
         let messages = [
             size(24, 80, Some("xterm")),
             Message::Break,
+            Message::Line(OutLine::Dtr, false),
+            Message::Line(OutLine::Rts, true),
             Message::Ended(Status::Exited(3)),
             Message::Ended(Status::Killed(9)),
             Message::Ended(Status::Failed("no".to_owned())),
@@ -486,7 +515,7 @@ mod tests {
         }
         let mut out = Vec::new();
         assert_eq!(put_data(b"ls\r", DATA_MAX, &mut out), 3);
-        assert_eq!(out, hex(lines[10].rsplit_once("  ").unwrap().1));
+        assert_eq!(out, hex(lines[messages.len()].rsplit_once("  ").unwrap().1));
     }
 
     #[test]
@@ -521,6 +550,8 @@ mod tests {
             "02 0101",
             "09 ffff",
             "04 1001",
+            "08 0001 00",
+            "08 0002 00 02",
             "03 0002 0300",
             // A list with what is no name, and one that is cut off.
             "07 000d 01 0000003c 00000258 04 776f72",

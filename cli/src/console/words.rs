@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use cepa::transports::OutLine;
+
 use crate::keep::in_words;
 
 /// What becomes of a console when somebody leaves it.
@@ -23,6 +25,11 @@ pub(super) fn help(escape: &str, stays: Stays) -> Vec<String> {
     let rows = [
         (".", leave),
         ("B", "send a break, if the service is a serial line"),
+        (
+            "D",
+            "lower DTR of a serial line, and raise it again next time",
+        ),
+        ("T", "the same with RTS"),
         ("^Z", "suspend this program"),
         ("l", "switch the log on or off"),
         (
@@ -35,12 +42,22 @@ pub(super) fn help(escape: &str, stays: Stays) -> Vec<String> {
     ];
     let mut lines = vec!["Escapes at the start of a line:".to_owned()];
     let width = escape.len() + 2.max(escape.len());
-    let sends = |word: &str| word == "B" || word == escape;
+    let sends = |word: &str| matches!(word, "B" | "D" | "T") || word == escape;
     let rows = rows.into_iter();
     for (word, text) in rows.filter(|(word, _)| stays != Stays::Watched || !sends(word)) {
         lines.push(format!("  {:width$}  {text}", format!("{escape}{word}")));
     }
     lines
+}
+
+/// A modem line was set.
+pub(super) fn line_set(line: OutLine, on: bool) -> &'static str {
+    match (line, on) {
+        (OutLine::Dtr, true) => "DTR is on",
+        (OutLine::Dtr, false) => "DTR is off",
+        (OutLine::Rts, true) => "RTS is on",
+        (OutLine::Rts, false) => "RTS is off",
+    }
 }
 
 /// What came of dialling again. `state`: whether the session outlives its connection, and has one; none while it is made again.

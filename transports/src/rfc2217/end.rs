@@ -1,7 +1,7 @@
 //! What the two ends of a line behind a server have in common, for the IO around them.
 use bytes::BytesMut;
 
-use crate::line_notices::LineNotices;
+use crate::line_notices::{LineNotices, OutLine};
 
 /// Why a server is none for a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,9 @@ pub(super) trait End: Send + Unpin + 'static {
 
     /// Begins a break, or ends it.
     fn set_break(&mut self, on: bool);
+
+    /// Raises one of the port's modem lines, or lowers it.
+    fn set_line(&mut self, line: OutLine, on: bool);
 
     /// What was told of the port.
     fn notices(&self) -> LineNotices;

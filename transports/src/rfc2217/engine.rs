@@ -17,8 +17,8 @@ use bytes::BytesMut;
 use super::com_port::{self, Message, control};
 use super::end::{End, Refusal};
 use super::telnet::{BINARY, COM_PORT, SUPPRESS_GO_AHEAD, Telnet, Token};
-use crate::endpoint::{ModemLine, SerialSettings};
-use crate::line_notices::{LineNotices, ModemLines};
+use crate::endpoint::{FlowControl, ModemLine, SerialSettings};
+use crate::line_notices::{LineNotices, ModemLines, OutLine};
 
 /// What is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,14 +124,12 @@ impl Client {
             self.say(message);
         }
         // No answer is waited for: many a port has no such lines, and its server says nothing then.
-        for (line, on, off) in [
-            (self.settings.dtr, control::DTR_ON, control::DTR_OFF),
-            (self.settings.rts, control::RTS_ON, control::RTS_OFF),
+        for (line, state) in [
+            (OutLine::Dtr, self.settings.dtr),
+            (OutLine::Rts, self.settings.rts),
         ] {
-            match line {
-                ModemLine::Keep => {}
-                ModemLine::On => self.say(&Message::Control(on)),
-                ModemLine::Off => self.say(&Message::Control(off)),
+            if state != ModemLine::Keep {
+                self.set_line(line, state == ModemLine::On);
             }
         }
         self.say(&Message::LineStateMask(LINE_STATE));
@@ -229,6 +227,18 @@ impl End for Client {
         } else {
             control::BREAK_OFF
         }));
+    }
+
+    fn set_line(&mut self, line: OutLine, on: bool) {
+        let n = match (line, on) {
+            (OutLine::Dtr, true) => control::DTR_ON,
+            (OutLine::Dtr, false) => control::DTR_OFF,
+            // The server's port has it for itself.
+            (OutLine::Rts, _) if self.settings.flow == FlowControl::Hardware => return,
+            (OutLine::Rts, true) => control::RTS_ON,
+            (OutLine::Rts, false) => control::RTS_OFF,
+        };
+        self.say(&Message::Control(n));
     }
 
     fn closes(&self) -> bool {
@@ -354,7 +364,14 @@ mod tests {
         assert_eq!(says(&mut client), b"a\xff\xffb\r\0");
         client.set_break(true);
         client.set_break(false);
-        assert_eq!(says(&mut client), [sub(&[5, 5]), sub(&[5, 6])].concat());
+        client.set_line(OutLine::Dtr, false);
+        client.set_line(OutLine::Rts, true);
+        let said = [[5, 5], [5, 6], [5, 9], [5, 11]].map(|body| sub(&body));
+        assert_eq!(says(&mut client), said.concat());
+        let mut client = agreed("flow=hw");
+        says(&mut client);
+        client.set_line(OutLine::Rts, true);
+        assert!(says(&mut client).is_empty());
     }
 
     #[test]

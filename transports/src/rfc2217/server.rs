@@ -9,10 +9,11 @@ use super::com_port::{self, Message, control};
 use super::end::{End, Refusal};
 use super::telnet::{BINARY, COM_PORT, SUPPRESS_GO_AHEAD, Telnet, Token};
 use crate::endpoint::SerialSettings;
-use crate::line_notices::LineNotices;
+use crate::line_notices::{LineNotices, OutLine};
 
-/// Clear to send, data set ready, carrier: somebody is there.
-const MODEM_STATE: u8 = 0b1011_0000;
+/// What a client sees of our RTS and of our DTR, as over a null modem: clear to send; data set ready and carrier.
+const BY_RTS: u8 = 0b0001_0000;
+const BY_DTR: u8 = 0b1010_0000;
 
 /// The line's state by which a break is told.
 const BREAK: u8 = 0b0001_0000;
@@ -25,6 +26,8 @@ pub(super) struct Server {
     rts: u8,
     breaking: u8,
     suspended: bool,
+    /// The modem's state, as the client sees it.
+    modem: u8,
     /// The modem's state has been told.
     told: bool,
     notices: LineNotices,
@@ -47,6 +50,7 @@ impl Server {
             rts: control::RTS_ON,
             breaking: control::BREAK_OFF,
             suspended: false,
+            modem: BY_RTS | BY_DTR,
             told: false,
             notices: LineNotices::default(),
         }
@@ -75,7 +79,7 @@ impl Server {
                 self.suspended = false;
                 return;
             }
-            Message::ModemState(_) => Message::ModemState(MODEM_STATE),
+            Message::ModemState(_) => Message::ModemState(self.modem),
             Message::LineStateMask(n) => Message::LineStateMask(n),
             Message::ModemStateMask(n) => Message::ModemStateMask(n),
             Message::Purge(n) => Message::Purge(n),
@@ -138,7 +142,7 @@ impl End for Server {
                 Token::Data(bytes) => data.extend_from_slice(bytes),
                 Token::Ours(COM_PORT, true) | Token::Theirs(COM_PORT, true) if !self.told => {
                     self.told = true;
-                    self.say(&Message::ModemState(MODEM_STATE));
+                    self.say(&Message::ModemState(self.modem));
                 }
                 Token::Ours(..) | Token::Theirs(..) => {}
                 Token::Subnegotiation => self.subnegotiation(),
@@ -162,6 +166,21 @@ impl End for Server {
     fn set_break(&mut self, on: bool) {
         if on {
             self.say(&Message::LineState(BREAK));
+        }
+    }
+
+    fn set_line(&mut self, line: OutLine, on: bool) {
+        let bits = match line {
+            OutLine::Dtr => BY_DTR,
+            OutLine::Rts => BY_RTS,
+        };
+        self.modem = if on {
+            self.modem | bits
+        } else {
+            self.modem & !bits
+        };
+        if self.told {
+            self.say(&Message::ModemState(self.modem));
         }
     }
 
@@ -284,5 +303,10 @@ mod tests {
         assert!(!server.is_suspended() && data.is_empty());
         assert!(client.notices().modem.unwrap().carrier);
         assert!(client.out().is_empty() && server.out().is_empty());
+        server.set_line(OutLine::Dtr, false);
+        let back = server.out().split();
+        client.receive(&back, &mut data).unwrap();
+        let modem = client.notices().modem.unwrap();
+        assert!(modem.cts && !modem.dsr && !modem.carrier);
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::{Sleep, sleep};
 use super::end::{End, Refusal};
 use super::engine::Client;
 use crate::joint_waker::JointWaker;
+use crate::line_notices::OutLine;
 use crate::stream::{Stream, Wire};
 use crate::terminal::LineDoor;
 
@@ -91,9 +92,15 @@ impl<E: End> Line<E> {
         Poll::Ready(Ok(()))
     }
 
-    /// Begins a break that was asked for, and ends it in time.
-    fn poll_break(&mut self, cx: &mut Context<'_>) {
-        if self.door.poll_break_wanted(cx) && self.breaking.is_none() {
+    /// Says what was asked for by the side; a break is ended in time.
+    fn poll_side(&mut self, cx: &mut Context<'_>) {
+        let wanted = self.door.poll_wanted(cx);
+        for (line, state) in [(OutLine::Dtr, wanted.dtr), (OutLine::Rts, wanted.rts)] {
+            if let Some(on) = state {
+                self.engine.set_line(line, on);
+            }
+        }
+        if wanted.sends_break && self.breaking.is_none() {
             self.engine.set_break(true);
             self.breaking = Some(Box::pin(sleep(BREAK)));
         }
@@ -170,7 +177,7 @@ impl<E: End> AsyncRead for Line<E> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
-            this.poll_break(cx);
+            this.poll_side(cx);
             if !this.engine.out().is_empty() {
                 this.wakers.reader(cx);
                 // Its error comes with the next write; a read tells of the other direction.
