@@ -107,7 +107,10 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         Some(relay) if args.code => format!(" --relay {relay}"),
         _ => String::new(),
     };
-    say(format_args!("cepa join {}{relay}", on_screen(&code, "CODE")));
+    say(format_args!(
+        "cepa join {}{relay}",
+        on_screen(&code, "CODE")
+    ));
     let (grace, mut given) = (
         if args.code {
             short_code::GRACE

@@ -83,6 +83,7 @@ mod mesh;
 mod mesh_node;
 #[cfg(feature = "mesh")]
 mod metrics;
+mod misread;
 mod names;
 #[cfg(feature = "mesh")]
 mod node;

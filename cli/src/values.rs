@@ -25,6 +25,7 @@ use crate::exit::{Code, Failure};
 use crate::files::served::Shared;
 use crate::kinds;
 use crate::manager;
+use crate::misread::{not_a_place, without_scheme};
 use crate::names::{self, Named, To};
 use crate::programs::Programs;
 use crate::references::{Introduction, ShortCode, Ticket};
@@ -204,39 +205,6 @@ pub(crate) fn piped_addr(word: &str) -> Result<Endpoint, String> {
         );
     }
     word.parse().map_err(|e: ParseError| e.to_string())
-}
-
-/// Whether it is the address of a peer but for what that begins with.
-fn without_scheme(word: &str) -> bool {
-    let id = word.split_once('@').map_or("", |(id, _)| id);
-    id.parse::<PeerId>().is_ok()
-}
-
-/// What else than an endpoint could have stood there, where it begins like none.
-fn not_a_place(word: &str, e: &ParseError) -> String {
-    if names::has(word) {
-        return format!("for the peer of that name, give @{word}");
-    }
-    if without_scheme(word) {
-        return format!("a peer's address begins with cepa://: cepa://{word}");
-    }
-    if word.starts_with("cepa-invitation:") {
-        return "this is an invitation; give it to `cepa join`".to_owned();
-    }
-    // The path of a WebSocket is one of its own.
-    if let Some((place, service)) = word.rsplit_once('/')
-        && !service.is_empty()
-        && !word.contains("ws:")
-        && !word.contains("wss:")
-        && place.parse::<Endpoint>().is_ok()
-    {
-        return format!("{e}; write the service as a separate word: {place} {service}");
-    }
-    if e.expected().contains("scheme") && e.nearest().is_none() {
-        format!("{e}, or a peer: cepa://PEERID@ADDR/SERVICE or @NAME")
-    } else {
-        e.to_string()
-    }
 }
 
 /// What `cepa explain` explains.
