@@ -73,17 +73,8 @@ pub fn link(io: impl ByteStream, side: Side, config: &Config) -> (Link, Driver) 
         shared::now(),
     )));
     if let Some(handle) = &config.stats {
-        read_by(handle, &shared);
+        stream::read_by(handle, &shared);
     }
     let driver = Driver::new(io, Arc::clone(&shared), config.chatter.clone());
     (Link::new(shared), driver)
-}
-
-/// Gives the counters to a handle, as long as the link is there.
-fn read_by(handle: &StatsHandle, shared: &Arc<Shared>) {
-    let of = Arc::downgrade(shared);
-    handle.set(Box::new(move || {
-        let shared = of.upgrade()?;
-        Some(shared.command(|inner| (inner.engine.stats(), false)))
-    }));
 }

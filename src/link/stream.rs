@@ -36,7 +36,7 @@ impl Link {
     /// What reads the counters when the link is inside a stack.
     pub(crate) fn handle(&self) -> StatsHandle {
         let handle = StatsHandle::default();
-        super::read_by(&handle, &self.shared);
+        read_by(&handle, &self.shared);
         handle
     }
 
@@ -157,4 +157,13 @@ fn ended(end: Option<&End>, finishing: bool) -> Option<io::Error> {
         )),
         None => None,
     }
+}
+
+/// Gives the counters to a handle, as long as the link is there.
+pub(super) fn read_by(handle: &StatsHandle, shared: &Arc<Shared>) {
+    let of = Arc::downgrade(shared);
+    handle.set(Box::new(move || {
+        let shared = of.upgrade()?;
+        Some(shared.command(|inner| (inner.engine.stats(), false)))
+    }));
 }
