@@ -25,9 +25,9 @@ it with --invite NAME.
 
 With --code a short code is printed instead, such as 7-lusab-badaf, which can be
 said on the phone. Both ends need the same relay: here --relay, those of the
-node or the default one, there `cepa join --relay` or the default one. It is good for one use within
-15 minutes. Whoever gives a wrong one uses it up, which ends this command with
-exit code 7.")]
+node or the default one, there `cepa join --relay` or the default one. It is
+good for one use within 15 minutes. Whoever gives a wrong one uses it up, which
+ends this command with exit code 7.")]
 pub(crate) struct Invite {
     /// Where to listen: tcp:HOST:PORT (port 0 picks a free port) or unix:PATH
     #[arg(value_name = "ADDR")]

@@ -10,8 +10,8 @@ use crate::values::DialTarget;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 It shows the sessions of a running `cepa serve`, `share`, `relay`, `node` or
-`forward`, and what is open in them. Start that with --control PATH (in a node's file,
-control = \"PATH\"). Only its own user and root may ask.
+`forward`, and what is open in them. Start that with --control PATH (in a node's
+file, control = \"PATH\"). Only its own user and root may ask.
 
 With ADDR it asks a peer (`serve`, `relay` or `node`) what that one sees of your
 session with it. Peers that it allows by name may ask; those that its
