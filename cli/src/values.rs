@@ -541,7 +541,7 @@ fn listener(word: &str, lines: bool) -> Result<Vec<Endpoint>, String> {
     let listen = listen.map_err(|e| format!("{e}, or a port"))?;
     for at in &listen {
         let is_line = matches!(at.target(), transports::Target::Rfc2217 { .. });
-        if !at.is_socket() && !(lines && is_line) {
+        if !(at.is_socket() || lines && is_line) {
             return Err(format!(
                 "cannot listen on {}: here; use tcp: or unix:",
                 at.scheme()

@@ -232,7 +232,7 @@ fn a_break_is_carried_to_the_line_behind_a_server() {
 
 /// pyserial's client, which knows nothing of cepa, at a port that `forward` and `pipe` listen at. `None` where it can't be had.
 fn pyserial(place: &Place, port: &str) -> Option<std::process::Output> {
-    let script = r#"
+    let script = r"
 import serial, sys
 url = 'rfc2217://127.0.0.1:%s?timeout=60' % sys.argv[1]
 port = serial.serial_for_url(url, baudrate=9600, parity='E', timeout=60)
@@ -251,7 +251,7 @@ while len(back) < len(data):
 assert back == data
 port.close()
 print('equal')
-"#;
+";
     let has_it = |python: &&str| {
         let mut asks = Command::new(python);
         let asks = asks.args(["-c", "import serial"]).stderr(Stdio::null());
@@ -303,13 +303,12 @@ fn pyserial_finds_a_line_where_forward_and_pipe_listen() {
     ];
     let forward = common::Server::start(&place, &words);
     let Some(output) = pyserial(&place, &port_of(&forward.address())) else {
-        let _ = device.kill();
+        let _ = (device.kill(), device.wait());
         return;
     };
     assert_eq!(text(&output.stdout), "equal\n", "{}", text(&output.stderr));
     drop((forward, server));
-    let _ = device.kill();
-    let _ = device.wait();
+    let _ = (device.kill(), device.wait());
     let words = [
         "pipe",
         "--listen",

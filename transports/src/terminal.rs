@@ -135,6 +135,10 @@ impl Control {
 
     /// Has a serial line raise one of its modem lines, or lower it, as soon as somebody reads from its stream. Nothing happens
     /// anywhere else, nor where flow control or RS-485 has that line for itself.
+    #[cfg_attr(
+        not(any(feature = "serial", feature = "rfc2217")),
+        allow(unused_variables)
+    )]
     pub fn set_line(&self, line: OutLine, on: bool) {
         match &self.0 {
             Device::Terminal(_) => {}

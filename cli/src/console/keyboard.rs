@@ -50,14 +50,13 @@ impl Seat<'_> {
             for key in keys.read(buffer.get(..n).unwrap_or_default()) {
                 match key {
                     // What is typed is for who has the console.
-                    Key::Bytes(_) if self.watches => {}
+                    Key::Bytes(_) | Key::Break | Key::Dtr | Key::Rts if self.watches => {}
                     Key::Bytes(bytes) => {
                         let n = bytes.len() as u64;
                         self.counts.outward.fetch_add(n, Ordering::Relaxed);
                         self.typed.push(&bytes);
                     }
                     Key::Leave => return,
-                    Key::Break | Key::Dtr | Key::Rts if self.watches => {}
                     Key::Dtr => {
                         dtr = !dtr;
                         self.set_line(OutLine::Dtr, dtr);

@@ -256,7 +256,7 @@ fn modem_lines(state: u8) -> ModemLines {
 }
 
 /// Any bytes as a server's, in pieces of any lengths. What comes out is bounded by what goes in.
-#[cfg(feature = "fuzzing")]
+#[cfg(any(feature = "fuzzing", test))]
 pub(crate) fn fuzz(bytes: &[u8]) {
     let mut client = Client::new(&SerialSettings::default());
     let mut offers = client.out().split().len();
@@ -279,6 +279,8 @@ pub(crate) fn fuzz(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// What a server sends, and what of it is data.
@@ -471,5 +473,22 @@ mod tests {
             assert_eq!(receive(&mut client, &sub(nonsense)), Ok(vec![]));
         }
         assert!(says(&mut client).is_empty() && client.is_open());
+    }
+    proptest! {
+        /// What the fuzz target does, on what is nearer to telnet than any bytes are.
+        #[test]
+        fn whatever_comes_is_bounded(
+            bytes in prop::collection::vec(
+                prop_oneof![
+                    Just(vec![255]), Just(vec![255, 250, 44]), Just(vec![255, 240]), Just(vec![255, 250, 44, 100, 255, 240]),
+                    Just(answers()), Just(HELLO.to_vec()),
+                    (251..=254u8, any::<u8>()).prop_map(|(verb, option)| vec![255, verb, option]),
+                    prop::collection::vec(any::<u8>(), 0..20),
+                ],
+                0..50,
+            ),
+        ) {
+            fuzz(&bytes.concat());
+        }
     }
 }
