@@ -189,10 +189,27 @@ fn processes() -> String {
             && below.iter().any(|it| it == parent)
         {
             below.push(pid.to_owned());
-            lines.push(line);
+            lines.push(format!("{line}{}", threads(pid)));
         }
     }
     lines.join("\n")
+}
+
+/// Where the system's side of each thread of a process stands, where there are several; root may read that.
+fn threads(pid: &str) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let tasks: Vec<_> = tasks.into_iter().flatten().flatten().collect();
+    let stands = tasks.iter().map(|task| {
+        let stack = std::fs::read_to_string(task.path().join("stack")).unwrap_or_default();
+        let calls = stack.lines().take(4).map(|line| line.split("] ").last());
+        let calls: Vec<&str> = calls.flatten().collect();
+        format!("\n      {}", calls.join(" < "))
+    });
+    if tasks.len() > 1 {
+        stands.collect()
+    } else {
+        String::new()
+    }
 }
 
 pub(crate) fn resize(master: &impl std::os::fd::AsFd, (rows, columns): (u16, u16)) {
