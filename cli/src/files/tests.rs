@@ -92,7 +92,7 @@ fn received(to: &Path, wire: &[u8]) -> (Vec<String>, Result<(), String>, Vec<Mes
             said
         };
         let carries = async {
-            let _ = pump.run(&mut ours).await;
+            let _ = pump.run(&mut ours, || {}).await;
             drop(ours);
         };
         let ((), said, ()) = tokio::join!(says, hears, carries);
@@ -394,7 +394,7 @@ fn sent_to(from: &Path, answers: &[u8]) {
             let _ = back.read_to_end(&mut said).await;
         };
         let carries = async {
-            let _ = pump.run(&mut ours).await;
+            let _ = pump.run(&mut ours, || {}).await;
             drop(ours);
         };
         tokio::join!(says, hears, carries);
@@ -439,7 +439,7 @@ fn files_are_announced_before_any_answer() {
     runtime.block_on(async {
         let (mut ours, mut theirs) = duplex(64 * 1024);
         let (pump, sender) = sends_sub(dir.path());
-        let carries = tokio::spawn(async move { pump.run(&mut ours).await });
+        let carries = tokio::spawn(async move { pump.run(&mut ours, || {}).await });
         let (mut decoder, mut files) = (Decoder::default(), 0);
         while files < super::engine::WINDOW {
             let mut piece = vec![0; 4096];
@@ -468,7 +468,7 @@ fn answers_that_are_not_owed_end_the_transfer_though_nobody_reads_its_bytes() {
     runtime.block_on(async {
         let (mut ours, theirs) = duplex(64 * 1024);
         let (pump, sender) = sends_sub(dir.path());
-        let carries = tokio::spawn(async move { pump.run(&mut ours).await });
+        let carries = tokio::spawn(async move { pump.run(&mut ours, || {}).await });
         let (mut read, mut to) = tokio::io::split(theirs);
         // Until the file is announced, and no further.
         let mut decoder = Decoder::default();
