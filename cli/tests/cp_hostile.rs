@@ -1,4 +1,5 @@
 //! `cepa cp` and services of files with an other end that means harm, made on the library.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))] // what is open is seen in /proc
 
 mod common;
 
@@ -23,7 +24,7 @@ fn number(mut n: u64) -> Vec<u8> {
         out.push((n & 0x7f) as u8 | 0x80);
         n >>= 7;
     }
-    out.push(n as u8);
+    out.push((n & 0x7f) as u8);
     out
 }
 

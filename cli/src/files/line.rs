@@ -20,13 +20,14 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use cepa::mux::Substream;
+use cepa::onion::Onion;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::engine::Violation;
 use super::wire::{Decoder, Item, Message, WireError};
-use crate::splice::Leaves;
 
 /// A piece that goes in or out. Large enough that handing it over costs nothing beside its bytes.
 pub(crate) const PIECE: usize = 256 * 1024;
@@ -284,6 +285,17 @@ fn poll_piece<S: AsyncRead + Unpin>(
     Poll::Ready(Ok(buf.split_to(len).freeze()))
 }
 
+/// A stream that can tell that it is lost though its end was read; see [`Substream::poll_lost`].
+pub(crate) trait Losable {
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<io::Error>;
+}
+
+impl Losable for Onion<Substream> {
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.wire_mut().poll_lost(cx)
+    }
+}
+
 /// A stream that both ways of a pump use, in one task.
 struct Both<'a, S>(Mutex<&'a mut S>);
 
@@ -320,7 +332,7 @@ impl Pump {
     ///
     /// # Cancel safety
     /// Dropping the future ends the thread.
-    pub(crate) async fn run<S: AsyncRead + AsyncWrite + Leaves + Unpin>(
+    pub(crate) async fn run<S: AsyncRead + AsyncWrite + Losable + Unpin>(
         self,
         stream: &mut S,
         lost: impl Fn(),
@@ -358,7 +370,7 @@ impl Pump {
             }
             writer.shutdown().await
         };
-        let left = poll_fn(|cx| both.with(|stream| stream.poll_left(cx, false)));
+        let left = poll_fn(|cx| both.with(|stream| stream.poll_lost(cx)));
         tokio::pin!(inward, outward, left);
         let (mut read, mut gone) = (None, None);
         loop {

@@ -2,9 +2,11 @@
 //! remembered of it is little.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::thread;
 
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
 use super::destination::{self, Place};
-use super::line::{Broken, Pump, line};
+use super::line::{Broken, Losable, Pump, line};
 use super::receiver::Receiver;
 use super::report::Report;
 use super::sender::{Sender, Source};
@@ -38,6 +40,13 @@ impl Report for Heard {
 
     fn stored(&self, label: &str, _size: u64) {
         self.0.lock().unwrap().push(format!("stored {label}"));
+    }
+}
+
+/// One end sees that the other is gone where it reads or writes.
+impl Losable for tokio::io::DuplexStream {
+    fn poll_lost(&mut self, _: &mut Context<'_>) -> Poll<io::Error> {
+        Poll::Pending
     }
 }
 
