@@ -20,7 +20,7 @@ use crate::files::line::{Broken, Line, line};
 use crate::files::receiver::Receiver;
 use crate::files::report::{Report, reason, shown};
 use crate::files::sender::{self, NO_FILE, Sender, Source};
-use crate::files::served::ONLY;
+use crate::files::served::{ONLY, name_of};
 use crate::files::tree::{Folder, Links};
 use crate::files::wire::Message;
 use crate::id;
@@ -170,7 +170,7 @@ async fn carried(
             let _ = done.send(transfer(&job, line, &*progress));
         })
         .map_err(|e| Failure::new(Code::Other, format!("cannot start a thread: {e}")))?;
-    let carried = pump.run(&mut far).await;
+    let carried = pump.run(&mut far, || {}).await;
     let result = result.await.map_err(|_| {
         Failure::new(
             Code::Other,
@@ -217,7 +217,7 @@ fn transfer(job: &Job, mut line: Line, report: &dyn Report) -> Result<(), End> {
                 to: job.remote.path.clone(),
             })?;
             if has_status_line() {
-                let (files, bytes) = sender::total(&sources);
+                let (files, bytes) = sender::total(&sources, None);
                 report.total(files, bytes);
             }
             Sender::new(line, report, sources, false).run()
@@ -230,7 +230,10 @@ fn transfer(job: &Job, mut line: Line, report: &dyn Report) -> Result<(), End> {
                 totals: has_status_line(),
                 paths: paths.clone(),
             })?;
-            Receiver::new(line, report, to, None).run()
+            let names = paths.iter().map(|path| name_of(path).to_vec());
+            Receiver::new(line, report, to, None)
+                .asking(names.collect())
+                .run()
         }
     };
     if let Err(Broken::Protocol(why)) = &ended {

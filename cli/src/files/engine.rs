@@ -34,6 +34,8 @@ pub(crate) enum Violation {
     Order,
     /// Not the bytes that were announced.
     Size,
+    /// Something that nobody asked for, or something once more.
+    NotAsked,
 }
 
 impl fmt::Display for Violation {
@@ -43,6 +45,7 @@ impl fmt::Display for Violation {
             Self::TooMany => "the peer sent more files or folders at once than there may be",
             Self::Order => "the peer sent a message that does not belong where it came",
             Self::Size => "the peer sent other bytes of a file than it had announced",
+            Self::NotAsked => "the peer sent something that was not asked for, and nothing of that is written",
         })
     }
 }
@@ -73,6 +76,7 @@ struct Coming<T> {
 #[derive(Debug)]
 pub(crate) struct Receiving<T> {
     depth: usize,
+    asked: Option<Asked>,
     /// Announced, wanted, and not begun.
     waiting: VecDeque<(T, u64, Answer)>,
     coming: Option<Coming<T>>,
@@ -85,6 +89,7 @@ impl<T> Default for Receiving<T> {
     fn default() -> Self {
         Self {
             depth: 0,
+            asked: None,
             waiting: VecDeque::new(),
             coming: None,
             data: 0,
@@ -93,7 +98,59 @@ impl<T> Default for Receiving<T> {
     }
 }
 
+/// What this end has asked for, each by the name under which it has to come; none: what is in a folder, and so a folder without a name.
+///
+/// Each comes once, in their order. What else the sender calls a file or folder is where its owner is, and nobody there wants it.
+#[derive(Debug)]
+struct Asked {
+    owed: VecDeque<Vec<u8>>,
+    /// Others came behind these.
+    missing: Vec<Vec<u8>>,
+}
+
+impl Asked {
+    fn came(&mut self, name: &[u8]) -> Result<(), Violation> {
+        let at = self.owed.iter().position(|owed| owed == name);
+        self.missing
+            .extend(self.owed.drain(..at.ok_or(Violation::NotAsked)?));
+        self.owed.pop_front();
+        Ok(())
+    }
+}
+
 impl<T> Receiving<T> {
+    /// Only these are taken, each once.
+    pub(crate) fn asking(names: Vec<Vec<u8>>) -> Self {
+        Self {
+            asked: Some(Asked {
+                owed: names.into(),
+                missing: Vec::new(),
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// What was asked for and has not come.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = &[u8]> {
+        self.asked
+            .iter()
+            .flat_map(|asked| asked.missing.iter().chain(&asked.owed))
+            .map(Vec::as_slice)
+    }
+
+    /// Something comes that is in no folder of the transfer.
+    fn top(&mut self, name: &[u8]) -> Result<(), Violation> {
+        match &mut self.asked {
+            Some(asked) if self.depth == 0 => asked.came(name),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what comes next is in no folder of the transfer.
+    pub(crate) fn is_at_top(&self) -> bool {
+        self.depth == 0
+    }
+
     fn in_order(&self, fine: bool) -> Result<(), Violation> {
         (fine && !self.done && self.data == 0)
             .then_some(())
@@ -110,6 +167,7 @@ impl<T> Receiving<T> {
         if self.depth == DEPTH {
             return Err(Violation::TooMany);
         }
+        self.top(name)?;
         self.depth += 1;
         Ok(())
     }
@@ -130,7 +188,7 @@ impl<T> Receiving<T> {
         if self.waiting.len() + usize::from(self.coming.is_some()) >= WINDOW {
             return Err(Violation::TooMany);
         }
-        Ok(())
+        self.top(name)
     }
 
     /// What was answered to it.
@@ -373,6 +431,35 @@ mod tests {
             receiving.folder(b"a").unwrap();
         }
         assert_eq!(receiving.folder(b"a"), Err(Violation::TooMany));
+    }
+
+    #[test]
+    fn what_was_asked_for_comes_once_and_nothing_else_does() {
+        let asking = |names: &[&str]| {
+            let names = names.iter().map(|name| name.as_bytes().to_vec());
+            Receiving::<()>::asking(names.collect())
+        };
+        let missing = |receiving: &Receiving<()>| -> Vec<Vec<u8>> {
+            receiving.missing().map(<[u8]>::to_vec).collect()
+        };
+        let mut one = asking(&["f"]);
+        assert_eq!(one.file(b"g"), Err(Violation::NotAsked));
+        assert_eq!(one.folder(b""), Err(Violation::NotAsked));
+        assert_eq!(missing(&one), [b"f"]);
+        one.folder(b"f").unwrap();
+        // Below it all names are its sender's.
+        one.file(b"g").unwrap();
+        one.folder(b"h").unwrap();
+        one.up().unwrap();
+        one.up().unwrap();
+        assert_eq!(one.file(b"f"), Err(Violation::NotAsked));
+        assert!(missing(&one).is_empty());
+        let mut all = asking(&["a", "", "c", "a"]);
+        all.folder(b"").unwrap();
+        all.up().unwrap();
+        all.file(b"a").unwrap();
+        assert_eq!(all.file(b"c"), Err(Violation::NotAsked));
+        assert_eq!(missing(&all), [b"a", b"c"]);
     }
 
     #[test]

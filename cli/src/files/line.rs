@@ -16,9 +16,12 @@ use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, Read as _};
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use cepa::mux::Substream;
+use cepa::onion::Onion;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -282,21 +285,64 @@ fn poll_piece<S: AsyncRead + Unpin>(
     Poll::Ready(Ok(buf.split_to(len).freeze()))
 }
 
+/// A stream that can tell that it is lost though its end was read; see [`Substream::poll_lost`].
+pub(crate) trait Losable {
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<io::Error>;
+}
+
+impl Losable for Onion<Substream> {
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.wire_mut().poll_lost(cx)
+    }
+}
+
+/// A stream that both ways of a pump use, in one task.
+struct Both<'a, S>(Mutex<&'a mut S>);
+
+impl<S> Both<'_, S> {
+    fn with<T>(&self, does: impl FnOnce(&mut S) -> T) -> T {
+        does(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The way out.
+impl<S: AsyncWrite + Unpin> AsyncWrite for &Both<'_, S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.with(|stream| Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
 impl Pump {
     /// Carries pieces both ways until the thread has ended and what it left has gone, or the stream is lost.
     ///
+    /// `lost` is called as soon as nobody is there any more who could read what the thread says, though it may be busy then and what had
+    /// come may wait for it; also where the other end had ended its direction long before.
+    ///
     /// # Cancel safety
     /// Dropping the future ends the thread.
-    pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    pub(crate) async fn run<S: AsyncRead + AsyncWrite + Losable + Unpin>(
         self,
         stream: &mut S,
+        lost: impl Fn(),
     ) -> io::Result<()> {
         let Self {
             pieces_in,
             pieces_out,
         } = self;
-        let (mut reader, mut writer) = tokio::io::split(stream);
-        let inward = async move {
+        let both = Both(Mutex::new(stream));
+        let inward = async {
             // Dropped at its end, so that the thread sees that nothing more comes.
             let pieces_in = pieces_in;
             let mut buf = BytesMut::new();
@@ -304,16 +350,18 @@ impl Pump {
                 let Ok(room) = pieces_in.reserve().await else {
                     return Ok(());
                 };
-                let piece = poll_fn(|cx| poll_piece(cx, &mut reader, &mut buf)).await?;
+                let read = |cx: &mut Context<'_>| both.with(|s| poll_piece(cx, s, &mut buf));
+                let piece = poll_fn(read).await?;
                 if piece.is_empty() {
                     return Ok::<_, io::Error>(());
                 }
                 room.send(piece);
             }
         };
-        let outward = async move {
+        let outward = async {
             // Dropped at its end, so that the thread sees that.
             let mut pieces_out = pieces_out;
+            let mut writer = &both;
             while let Some(piece) = pieces_out.recv().await {
                 writer.write_all(&piece).await?;
                 if pieces_out.is_empty() {
@@ -322,17 +370,34 @@ impl Pump {
             }
             writer.shutdown().await
         };
-        tokio::pin!(inward, outward);
-        tokio::select! {
-            sent = &mut outward => {
-                if sent.is_err() {
-                    // The other end may have said why.
-                    let _ = inward.await;
+        let left = poll_fn(|cx| both.with(|stream| stream.poll_lost(cx)));
+        tokio::pin!(inward, outward, left);
+        let (mut read, mut gone) = (None, None);
+        loop {
+            tokio::select! {
+                sent = &mut outward => {
+                    if sent.is_err() && read.is_none() {
+                        // The other end may have said why.
+                        let _ = inward.await;
+                    }
+                    return sent;
                 }
-                sent
+                ended = &mut inward, if read.is_none() => {
+                    if ended.is_err() {
+                        lost();
+                    }
+                    read = Some(ended);
+                }
+                why = &mut left, if gone.is_none() => {
+                    lost();
+                    gone = Some(why);
+                }
             }
-            read = &mut inward => {
-                read.and(outward.await)
+            // What had come before is read to its end.
+            if read.is_some()
+                && let Some(why) = gone.take()
+            {
+                return Err(why);
             }
         }
     }

@@ -76,8 +76,8 @@ pub(crate) enum Present {
     Nothing,
     /// The beginning; with what its hash is made of.
     Part(u64, Box<Hasher>),
-    /// All of it, it seems.
-    Whole(File, Hash),
+    /// All of it, it seems; which file that is, as it is not kept open until its turn comes.
+    Whole((u64, u64), Hash),
 }
 
 impl Present {
@@ -191,7 +191,19 @@ fn whole(folder: &Folder, offer: &Offer, who: &Who) -> io::Result<Present> {
     }
     let mut hasher = Hasher::new();
     hash_on(&mut file, &mut hasher, offer.size, who.as_deref())?;
-    Ok(Present::Whole(file, *hasher.finalize().as_bytes()))
+    Ok(Present::Whole(found.id, *hasher.finalize().as_bytes()))
+}
+
+/// The file that was found whole, where it is still that.
+fn again(folder: &Folder, offer: &Offer, id: (u64, u64)) -> io::Result<File> {
+    let changed = || other("it was changed here meanwhile; the same command sends it anew");
+    let (file, found) = folder
+        .file(&offer.name, Links::Never)
+        .map_err(|_| changed())?;
+    if found.id != id || found.kind != Kind::File || !is_same(&found, offer) {
+        return Err(changed());
+    }
+    Ok(file)
 }
 
 /// A file that is being written.
@@ -217,10 +229,9 @@ impl Partial {
         who: &Who,
     ) -> io::Result<Self> {
         let (part, mut file, hasher) = match present {
-            Present::Whole(file, _) if offset == offer.size => {
+            Present::Whole(id, _) if offset == offer.size => {
                 let mut hasher = Box::new(Hasher::new());
-                let mut file = file;
-                file.seek(SeekFrom::Start(0))?;
+                let mut file = again(&folder, &offer, id)?;
                 hash_on(&mut file, &mut hasher, offer.size, who.as_deref())?;
                 (None, file, hasher)
             }
@@ -376,6 +387,26 @@ mod tests {
         assert!(e.to_string().contains("hash"), "{e}");
         assert_eq!(std::fs::read(dir.path().join("a")).unwrap(), b"before");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_whole_file_that_another_one_replaces_meanwhile_is_not_taken_for_it() {
+        let (dir, folder) = place();
+        let of = offer("a", b"12345");
+        let mut part = begin(&folder, &of, 0).unwrap();
+        part.write(b"12345").unwrap();
+        part.finish(&hash(b"12345")).unwrap();
+        let present = look(&folder, &of, &None).unwrap();
+        assert_eq!(present.have(5), Some((5, hash(b"12345"))));
+        // Of the same size and time, and another file.
+        std::fs::write(dir.path().join("b"), "54321").unwrap();
+        let time = std::fs::metadata(dir.path().join("a")).unwrap().modified();
+        let other = File::options().write(true).open(dir.path().join("b"));
+        other.unwrap().set_modified(time.unwrap()).unwrap();
+        std::fs::rename(dir.path().join("b"), dir.path().join("a")).unwrap();
+        let e = Partial::begin(folder, of, present, 5, &None).unwrap_err();
+        assert!(e.to_string().contains("changed here meanwhile"), "{e}");
+        assert_eq!(std::fs::read(dir.path().join("a")).unwrap(), b"54321");
     }
 
     #[test]

@@ -93,6 +93,8 @@ pub(crate) struct Receiver<'a> {
     told: (Instant, u64),
     /// Beside the folder that a copy has made under a new name, until all of it is there.
     unfinished: Option<Vec<u8>>,
+    /// Errors that the sender told of what was asked for itself, and not of something in it.
+    told_missing: usize,
     /// Something could not be copied.
     is_lacking: bool,
 }
@@ -120,8 +122,16 @@ impl<'a> Receiver<'a> {
             bytes: 0,
             told: (Instant::now(), 0),
             unfinished: None,
+            told_missing: 0,
             is_lacking: false,
         }
+    }
+
+    /// Takes only what has one of these names, each once and in their order, and says what does not come: a sender that was asked
+    /// for something does not choose what is written here. No name: what is in a folder.
+    pub(crate) fn asking(mut self, names: Vec<Vec<u8>>) -> Self {
+        self.engine = Receiving::asking(names);
+        self
     }
 
     /// Receives all there is.
@@ -136,6 +146,7 @@ impl<'a> Receiver<'a> {
                 Item::Message(message) => self.take(message)?,
             }
         }
+        self.tell_missing();
         // The times of the last folders.
         self.open = None;
         self.stack.clear();
@@ -147,6 +158,23 @@ impl<'a> Receiver<'a> {
         }
         self.line.push(&Message::Done)?;
         self.line.flush()
+    }
+
+    /// Tells what was asked for and has not come, where the sender has not.
+    fn tell_missing(&mut self) {
+        if self.engine.missing().count() <= self.told_missing {
+            return;
+        }
+        self.is_lacking = true;
+        for name in self.engine.missing() {
+            let label = if name.is_empty() {
+                ".".to_owned()
+            } else {
+                shown(name)
+            };
+            self.report
+                .refused(&label, 0, "the peer sent nothing for it");
+        }
     }
 
     fn take(&mut self, message: Message) -> Result<(), Broken> {
@@ -204,6 +232,7 @@ impl<'a> Receiver<'a> {
             }
             Message::Problem { text, is_error } => {
                 self.is_lacking |= is_error;
+                self.told_missing += usize::from(is_error && self.engine.is_at_top());
                 self.report.problem(is_error, &text);
                 Ok(())
             }

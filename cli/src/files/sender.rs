@@ -6,13 +6,14 @@
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use blake3::Hasher;
 
 use super::engine::{DEPTH, Sending};
+use super::holders::Upload;
 use super::line::{Broken, Line, PIECE};
-use super::partial::{hash_on, is_part};
+use super::partial::{Who, hash_on, is_part};
 use super::report::{Report, reason, shown};
 use super::tree::{Folder, Found, Kind, Links, of_open};
 use super::wire::{Hash, Item, Message, Meta};
@@ -20,6 +21,10 @@ use super::wire::{Hash, Item, Message, Meta};
 /// Why something that was named is not copied.
 pub(crate) const NO_FILE: &str =
     "a device, pipe or socket can't be copied; for what a program writes use `cepa connect`";
+
+/// Folders that were named and that files which are announced are in: each is open until those have their results. A copy is charged
+/// 8 descriptors.
+const NAMED: usize = 3;
 
 /// What was named to be sent.
 #[derive(Clone, Debug)]
@@ -67,6 +72,9 @@ pub(crate) struct Sender<'a> {
     engine: Sending<Announced>,
     /// The one whose bytes are being sent has failed at the other end.
     failed: bool,
+    /// Those that were opened, as long as they are.
+    named: Vec<Weak<Folder>>,
+    who: Who,
 }
 
 fn joined(path: &[u8], name: &[u8]) -> Vec<u8> {
@@ -76,14 +84,18 @@ fn joined(path: &[u8], name: &[u8]) -> Vec<u8> {
     [path, b"/", name].concat()
 }
 
-/// How many files there are, and how many bytes in them, as far as that can be seen.
-pub(crate) fn total(sources: &[Source]) -> (u64, u64) {
+/// How many files there are, and how many bytes in them, as far as that can be seen, and while somebody waits for it.
+pub(crate) fn total(sources: &[Source], who: Option<&Upload>) -> (u64, u64) {
+    let is_over = || who.is_some_and(Upload::is_closed);
     let (mut files, mut bytes) = (0, 0);
     let mut count = |found: &Found| {
         files += 1;
         bytes += found.size;
     };
     for source in sources {
+        if is_over() {
+            break;
+        }
         let Ok(found) = source.root.look(&source.path, source.links) else {
             continue;
         };
@@ -94,7 +106,9 @@ pub(crate) fn total(sources: &[Source]) -> (u64, u64) {
             continue;
         };
         let mut waiting = vec![Vec::new()];
-        while let Some(path) = waiting.pop() {
+        while let Some(path) = waiting.pop()
+            && !is_over()
+        {
             let Ok(open) = folder.folder(&path, Links::Never) else {
                 continue;
             };
@@ -128,14 +142,28 @@ impl<'a> Sender<'a> {
             stack: Vec::new(),
             engine: Sending::default(),
             failed: false,
+            named: Vec::new(),
+            who: None,
         }
+    }
+
+    /// It also ends when nobody waits for it any more, in the middle of a hash.
+    pub(crate) fn with(mut self, who: Arc<Upload>) -> Self {
+        self.who = Some(who);
+        self
+    }
+
+    /// Whether one more may be announced now.
+    fn has_room(&mut self) -> bool {
+        self.named.retain(|folder| folder.strong_count() > 0);
+        self.engine.has_room() && (!self.stack.is_empty() || self.named.len() < NAMED)
     }
 
     /// Sends all, and waits until all has its result.
     pub(crate) fn run(mut self) -> Result<(), Broken> {
         let mut more = true;
         loop {
-            while more && self.engine.has_room() {
+            while more && self.has_room() {
                 more = self.announce()?;
                 // Answers to what was announced, while there is more to announce.
                 self.take_answers()?;
@@ -143,11 +171,11 @@ impl<'a> Sender<'a> {
             self.take_answers()?;
             if let Some((file, have)) = self.engine.begin() {
                 self.send(&file, have)?;
-            } else if !more && self.engine.is_idle() {
-                break;
-            } else {
+            } else if !self.engine.is_idle() {
                 let message = self.line.next_message()?;
                 self.take(message)?;
+            } else if !more {
+                break;
             }
         }
         self.line.push(&Message::Done)?;
@@ -308,7 +336,11 @@ impl<'a> Sender<'a> {
                 names.reverse();
                 // From a folder that was named on, nothing leads through symlinks.
                 let (root, path) = match links {
-                    Links::Inside => (Arc::new(folder), Vec::new()),
+                    Links::Inside => {
+                        let folder = Arc::new(folder);
+                        self.named.push(Arc::downgrade(&folder));
+                        (folder, Vec::new())
+                    }
                     Links::Never => (root, path),
                 };
                 self.stack.push(Open {
@@ -333,7 +365,8 @@ impl<'a> Sender<'a> {
     fn send(&mut self, file: &Announced, have: Option<(u64, Hash)>) -> Result<(), Broken> {
         self.failed = false;
         let begun = match open(file) {
-            Ok(mut open) => begin(&mut open, have).map(|(hasher, offset)| (open, hasher, offset)),
+            Ok(mut open) => begin(&mut open, have, self.who.as_deref())
+                .map(|(hasher, offset)| (open, hasher, offset)),
             Err(e) => Err(e),
         };
         let (mut open, mut hasher, mut at) = match begun {
@@ -397,12 +430,16 @@ fn open(file: &Announced) -> io::Result<File> {
 }
 
 /// Where to begin: behind what the other end has, if that is the beginning of the file.
-fn begin(open: &mut File, have: Option<(u64, Hash)>) -> io::Result<(Hasher, u64)> {
+fn begin(
+    open: &mut File,
+    have: Option<(u64, Hash)>,
+    who: Option<&Upload>,
+) -> io::Result<(Hasher, u64)> {
     let Some((size, hash)) = have else {
         return Ok((Hasher::new(), 0));
     };
     let mut hasher = Hasher::new();
-    let is_same = match hash_on(open, &mut hasher, size, None) {
+    let is_same = match hash_on(open, &mut hasher, size, who) {
         Ok(()) => hasher.finalize() == blake3::Hash::from_bytes(hash),
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => false,
         Err(e) => return Err(e),

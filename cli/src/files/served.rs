@@ -82,7 +82,7 @@ pub(crate) async fn serve(
         })
         .map_err(|e| format!("cannot start a thread: {e}"))?;
     let carried = tokio::select! {
-        carried = pump.run(&mut far) => Some(carried),
+        carried = pump.run(&mut far, || upload.close()) => Some(carried),
         () = upload.given_up() => None,
     };
     // The thread has no pieces any more, and ends; until then its share is in use.
@@ -126,10 +126,10 @@ fn requested(shared: &Shared, line: &mut Line, who: Arc<Upload>) -> Result<(), B
         Message::Get { totals, paths } => {
             let sources: Vec<_> = paths.iter().map(|path| source(&root, path)).collect();
             if totals {
-                let (files, bytes) = sender::total(&sources);
+                let (files, bytes) = sender::total(&sources, Some(&who));
                 line.push(&Message::Total { files, bytes })?;
             }
-            Sender::new(line, &Silent, sources, true).run()
+            Sender::new(line, &Silent, sources, true).with(who).run()
         }
         Message::Put { .. } if shared.read_only => {
             line.fail("the service is read-only (files:…,ro): files can be fetched from it and not sent to it");
@@ -148,19 +148,22 @@ fn requested(shared: &Shared, line: &mut Line, who: Arc<Upload>) -> Result<(), B
     }
 }
 
-/// What a peer asks for. A path that ends in no name is the folder, and what is in it is wanted.
-fn source(root: &Arc<Folder>, path: &[u8]) -> Source {
+/// What something that is asked for is called, by whoever sends it. A path that ends in no name is the folder, and what is in it is wanted.
+pub(crate) fn name_of(path: &[u8]) -> &[u8] {
     let mut names = path.rsplit(|b| *b == b'/');
-    let last = names.find(|name| !name.is_empty()).unwrap_or_default();
-    let name = match last {
-        b"." | b".." => &[][..],
+    match names.find(|name| !name.is_empty()).unwrap_or_default() {
+        b"." | b".." => &[],
         name => name,
-    };
+    }
+}
+
+/// What a peer asks for.
+fn source(root: &Arc<Folder>, path: &[u8]) -> Source {
     Source {
         root: Arc::clone(root),
         path: path.to_vec(),
         links: Links::Inside,
-        name: name.to_vec(),
+        name: name_of(path).to_vec(),
         label: if path.is_empty() {
             ".".to_owned()
         } else {

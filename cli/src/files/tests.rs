@@ -2,9 +2,11 @@
 //! remembered of it is little.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::thread;
 
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
 use super::destination::{self, Place};
-use super::line::{Broken, Pump, line};
+use super::line::{Broken, Losable, Pump, line};
 use super::receiver::Receiver;
 use super::report::Report;
 use super::sender::{Sender, Source};
@@ -38,6 +40,13 @@ impl Report for Heard {
 
     fn stored(&self, label: &str, _size: u64) {
         self.0.lock().unwrap().push(format!("stored {label}"));
+    }
+}
+
+/// One end sees that the other is gone where it reads or writes.
+impl Losable for tokio::io::DuplexStream {
+    fn poll_lost(&mut self, _: &mut Context<'_>) -> Poll<io::Error> {
+        Poll::Pending
     }
 }
 
@@ -92,7 +101,7 @@ fn received(to: &Path, wire: &[u8]) -> (Vec<String>, Result<(), String>, Vec<Mes
             said
         };
         let carries = async {
-            let _ = pump.run(&mut ours).await;
+            let _ = pump.run(&mut ours, || {}).await;
             drop(ours);
         };
         let ((), said, ()) = tokio::join!(says, hears, carries);
@@ -394,7 +403,7 @@ fn sent_to(from: &Path, answers: &[u8]) {
             let _ = back.read_to_end(&mut said).await;
         };
         let carries = async {
-            let _ = pump.run(&mut ours).await;
+            let _ = pump.run(&mut ours, || {}).await;
             drop(ours);
         };
         tokio::join!(says, hears, carries);
@@ -439,7 +448,7 @@ fn files_are_announced_before_any_answer() {
     runtime.block_on(async {
         let (mut ours, mut theirs) = duplex(64 * 1024);
         let (pump, sender) = sends_sub(dir.path());
-        let carries = tokio::spawn(async move { pump.run(&mut ours).await });
+        let carries = tokio::spawn(async move { pump.run(&mut ours, || {}).await });
         let (mut decoder, mut files) = (Decoder::default(), 0);
         while files < super::engine::WINDOW {
             let mut piece = vec![0; 4096];
@@ -468,7 +477,7 @@ fn answers_that_are_not_owed_end_the_transfer_though_nobody_reads_its_bytes() {
     runtime.block_on(async {
         let (mut ours, theirs) = duplex(64 * 1024);
         let (pump, sender) = sends_sub(dir.path());
-        let carries = tokio::spawn(async move { pump.run(&mut ours).await });
+        let carries = tokio::spawn(async move { pump.run(&mut ours, || {}).await });
         let (mut read, mut to) = tokio::io::split(theirs);
         // Until the file is announced, and no further.
         let mut decoder = Decoder::default();
