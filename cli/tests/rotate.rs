@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 
+use common::tcp::closed_port;
 use common::{PATIENCE, Place, Server, text};
 
 fn server(place: &Place, address: &str, more: &[&str]) -> Server {
@@ -80,6 +81,33 @@ fn a_dialler_follows_the_server_to_its_new_key() {
     );
     assert_eq!(known(&place), listed);
     drop(fourth);
+}
+
+/// A name stands for an id, which vouches for the key as its successor.
+#[test]
+fn a_peer_that_is_dialled_by_its_name_is_followed_as_well() {
+    let place = Place::new();
+    let (file, old) = place.identity("server.pem");
+    let at = closed_port();
+    let address = format!("tcp:127.0.0.1:{at}");
+    let output = place.run(&["peer", "add", "ann", &old, "--at", &address]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let new = rotate(&place, &file, &[]);
+    let _server = server(&place, &address, &["--allow", "any", "--identity", &file]);
+    let output = place.run_with(&["connect", "@ann", "up"], b"1");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let reported = text(&output.stderr);
+    assert!(
+        reported.contains("ann has replaced its key") && reported.contains(&new),
+        "{reported}"
+    );
+    let listed = known(&place);
+    assert!(
+        listed.contains(&format!("ann {new} ")) && listed.contains(&format!(" was={old}@")),
+        "{listed}"
+    );
+    let output = place.run_with(&["connect", "@ann", "up"], b"2");
+    assert_eq!(text(&output.stderr), "");
 }
 
 #[test]
