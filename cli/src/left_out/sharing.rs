@@ -45,6 +45,10 @@ impl First {
 pub(crate) enum Lending {}
 
 impl Lending {
+    pub(crate) fn is_lent(&self) -> bool {
+        match *self {}
+    }
+
     #[allow(clippy::unused_async)]
     pub(crate) async fn end(self, _session: &Session) -> Option<Lock> {
         match self {}
