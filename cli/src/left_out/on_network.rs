@@ -24,6 +24,7 @@ impl OnNetwork {
         match *self {}
     }
 
+    #[allow(clippy::unused_async)]
     pub(crate) async fn leave(&self) {
         match *self {}
     }
