@@ -102,11 +102,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         waits.join(", "),
         count(args.minutes.into(), "minute")
     ));
-    // A short code does not say where it was made.
-    let relay = match args.relays.first() {
-        Some(relay) if args.code => format!(" --relay {relay}"),
-        _ => String::new(),
-    };
+    let relay = short_code::made_at(args.code, &args.relays);
     say(format_args!(
         "cepa join {}{relay}",
         on_screen(&code, "CODE")

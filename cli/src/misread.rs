@@ -1,7 +1,7 @@
 //! What was meant by a word that is no address.
 
 use cepa::identity::PeerId;
-use cepa::transports::{Endpoint, ParseError};
+use cepa::transports::{Endpoint, ParseError, Target};
 
 use crate::names;
 
@@ -22,12 +22,11 @@ pub(crate) fn not_a_place(word: &str, e: &ParseError) -> String {
     if word.starts_with("cepa-invitation:") {
         return "this is an invitation; give it to `cepa join`".to_owned();
     }
-    // The path of a WebSocket is one of its own.
     if let Some((place, service)) = word.rsplit_once('/')
         && !service.is_empty()
-        && !word.contains("ws:")
-        && !word.contains("wss:")
-        && place.parse::<Endpoint>().is_ok()
+        && let Ok(at) = place.parse::<Endpoint>()
+        // A WebSocket has a path of its own.
+        && !matches!(at.target(), Target::Ws { .. })
     {
         return format!("{e}; write the service as a separate word: {place} {service}");
     }

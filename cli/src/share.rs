@@ -236,11 +236,7 @@ fn announce(args: &args::Share, word: &str, lasts: Duration, how: &str, what: &s
         "with whoever uses the {what} first; there, run:"
     ))
     .bare());
-    // A short code does not say where it was made.
-    let relay = match args.relays.first() {
-        Some(relay) if args.code => format!(" --relay {relay}"),
-        _ => String::new(),
-    };
+    let relay = short_code::made_at(args.code, &args.relays);
     for command in commands(&args.services, word, &relay) {
         say(Line::from(command).bare());
     }

@@ -16,6 +16,15 @@ use crate::{reach, settings_file};
 /// What is offered goes on for so long behind the end of its code: it is the relay that says that the code has expired.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
+/// What a command for a friend says besides the code, which does not say where it was made: the relay that was named here. The default one
+/// may be theirs, too.
+pub(crate) fn made_at(is_short: bool, relays: &[PeerAddr]) -> String {
+    match relays.first() {
+        Some(relay) if is_short => format!(" --relay {relay}"),
+        _ => String::new(),
+    }
+}
+
 /// In the place of a short code the ticket that it stands for. The code is used up by that.
 pub(crate) async fn redeem(
     target: &mut DialTarget,

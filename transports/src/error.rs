@@ -93,6 +93,19 @@ impl TransportError {
         }
     }
 
+    /// An address that this build understands and can't use: the program was built without `what`.
+    #[cfg(not(all(feature = "rfc2217", feature = "serial", feature = "ws")))]
+    pub(crate) fn left_out(action: Action, endpoint: &Endpoint, what: &str, advice: &str) -> Self {
+        let reason = format!("this program was built without {what}");
+        Self::new(
+            action,
+            endpoint,
+            TransportErrorKind::Unsupported,
+            reason,
+            advice,
+        )
+    }
+
     /// From an error of the operating system; the kind is read from it, the advice is the caller's.
     pub(crate) fn io(
         action: Action,

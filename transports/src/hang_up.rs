@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Sleep, sleep};
 
 use crate::limits::descriptor_limit;
-use crate::watch::watch;
+use crate::watch::{reported, watch};
 
 /// Urgent data, which nobody sends: what comes unasked is all that is wanted. Elsewhere than on Linux there is no such interest.
 #[cfg(target_os = "linux")]
@@ -135,14 +135,7 @@ impl HangUp {
 
 /// What the system says now.
 fn look(fd: BorrowedFd<'_>) -> Option<io::Error> {
-    let mut asked = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    poll(&mut asked, Some(&now)).ok()?;
-    let [asked] = &asked;
-    let seen = asked.revents();
+    let seen = reported(fd, PollFlags::empty()).ok()?;
     let pipe = rustix::net::sockopt::socket_type(fd).is_err();
     if seen.contains(PollFlags::ERR) && !pipe {
         let text = "the other end has hung up: reset, or without an answer";

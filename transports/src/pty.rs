@@ -28,7 +28,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -42,7 +42,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Action, TransportError, TransportErrorKind as Kind};
 use crate::remote::Remote;
 use crate::stream::Stream;
-use crate::watch::watch;
+use crate::watch::{reported, watch};
 
 use claim::Claim;
 
@@ -94,7 +94,7 @@ impl PtyListener {
         let permit = Arc::clone(&self.turn).acquire_owned().await.ok();
         let fail = |error: io::Error| TransportError::io(Action::Accept, endpoint, error, "");
         loop {
-            let now = events(&self.pty.master).map_err(fail)?;
+            let now = reported(&self.pty.master, PollFlags::IN).map_err(fail)?;
             let empty = now.contains(PollFlags::HUP);
             let was_empty = self.pty.was_empty.load(Relaxed);
             if now.contains(PollFlags::IN) || (was_empty && !empty) {
@@ -179,18 +179,6 @@ fn open_slave(slave: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(slave, flags, Mode::empty())?)
 }
 
-/// What the master reports now.
-fn events(master: &OwnedFd) -> io::Result<PollFlags> {
-    let mut fds = [PollFd::new(master, PollFlags::IN)];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    poll(&mut fds, Some(&now))?;
-    let [fd] = fds;
-    Ok(fd.revents())
-}
-
 struct PtyIo {
     // Dropped before the pty: a duplicate of its master.
     fd: AsyncFd<OwnedFd>,
@@ -232,7 +220,8 @@ impl PtyIo {
 
     /// Nobody holds the slave any more.
     fn deserted(&self) -> bool {
-        self.ended || events(self.fd.get_ref()).is_ok_and(|e| e.contains(PollFlags::HUP))
+        self.ended
+            || reported(self.fd.get_ref(), PollFlags::IN).is_ok_and(|e| e.contains(PollFlags::HUP))
     }
 
     fn poll_io(

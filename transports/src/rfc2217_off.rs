@@ -1,18 +1,11 @@
 //! `rfc2217:` in a build without that feature: the address is understood, and refused.
 use crate::endpoint::{Endpoint, Rfc2217Settings};
-use crate::error::{Action, TransportError, TransportErrorKind};
+use crate::error::{Action, TransportError};
 use crate::stream::Stream;
 
 fn refused(action: Action, endpoint: &Endpoint) -> TransportError {
-    let reason = "this program was built without serial servers";
     let advice = "build it with the feature `rfc2217`";
-    TransportError::new(
-        action,
-        endpoint,
-        TransportErrorKind::Unsupported,
-        reason,
-        advice,
-    )
+    TransportError::left_out(action, endpoint, "serial servers", advice)
 }
 
 #[allow(

@@ -2,19 +2,12 @@
 use std::path::Path;
 
 use crate::endpoint::{Endpoint, SerialSettings};
-use crate::error::{Action, TransportError, TransportErrorKind};
+use crate::error::{Action, TransportError};
 use crate::stream::Stream;
 
 fn refused(action: Action, endpoint: &Endpoint) -> TransportError {
-    let reason = "this program was built without serial ports";
     let advice = "build it with the feature `serial`";
-    TransportError::new(
-        action,
-        endpoint,
-        TransportErrorKind::Unsupported,
-        reason,
-        advice,
-    )
+    TransportError::left_out(action, endpoint, "serial ports", advice)
 }
 
 pub(crate) fn dial(

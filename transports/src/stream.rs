@@ -181,8 +181,17 @@ impl Stream {
 
 /// A stream that may know a way to end that is no clean one.
 pub(crate) trait Wire: ByteStream {
+    /// What it runs over: that answers for whatever this one says nothing of itself.
+    fn below(&mut self) -> Option<&mut dyn Wire> {
+        None
+    }
+
     /// See [`Stream::cut_when_dropped`].
-    fn cut_when_dropped(&mut self, _: bool) {}
+    fn cut_when_dropped(&mut self, yes: bool) {
+        if let Some(below) = self.below() {
+            below.cut_when_dropped(yes);
+        }
+    }
 
     /// See [`Stream::peer_user`].
     fn peer_user(&self) -> Option<u32> {
@@ -190,50 +199,51 @@ pub(crate) trait Wire: ByteStream {
     }
 
     /// See [`Stream::poll_left`].
-    fn poll_left(&mut self, _: &mut Context<'_>, _reading: bool) -> Poll<io::Error> {
-        Poll::Pending
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        match self.below() {
+            Some(below) => below.poll_left(cx, reading),
+            None => Poll::Pending,
+        }
     }
 
     /// See [`Stream::poll_drained`].
-    fn poll_drained(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.below() {
+            Some(below) => below.poll_drained(cx),
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+#[cfg(any(feature = "rfc2217", feature = "ws"))]
+impl Wire for Stream {
+    fn below(&mut self) -> Option<&mut dyn Wire> {
+        Some(&mut *self.io)
+    }
+
+    fn peer_user(&self) -> Option<u32> {
+        self.io.peer_user()
     }
 }
 
 #[cfg(feature = "ws")]
 impl Wire for Box<dyn Wire> {
-    fn cut_when_dropped(&mut self, yes: bool) {
-        (**self).cut_when_dropped(yes);
+    fn below(&mut self) -> Option<&mut dyn Wire> {
+        Some(&mut **self)
     }
 
     fn peer_user(&self) -> Option<u32> {
         (**self).peer_user()
     }
-
-    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
-        (**self).poll_left(cx, reading)
-    }
-
-    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        (**self).poll_drained(cx)
-    }
 }
 
 impl Wire for Framed<Box<dyn Wire>> {
-    fn cut_when_dropped(&mut self, yes: bool) {
-        self.inner_mut().cut_when_dropped(yes);
+    fn below(&mut self) -> Option<&mut dyn Wire> {
+        Some(&mut **self.inner_mut())
     }
 
     fn peer_user(&self) -> Option<u32> {
         self.inner().peer_user()
-    }
-
-    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
-        self.inner_mut().poll_left(cx, reading)
-    }
-
-    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.inner_mut().poll_drained(cx)
     }
 }
 

@@ -5,14 +5,15 @@
 //! which a cut must not. What can be asked is whether the socket takes more, and two of its options make that the same question:
 //! with `TCP_NOTSENT_LOWAT` of 1 byte it takes nothing while anything is unsent, and with the least send buffer nothing while more
 //! than about 2 kB wait to be acknowledged. Both are for a socket to which nothing is written any more.
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use std::os::fd::AsFd;
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use tokio::time::{Sleep, sleep};
+
+use crate::watch::reported;
 
 /// The first look comes after so long, each further one after twice as long.
 const FIRST: Duration = Duration::from_millis(1);
@@ -59,13 +60,7 @@ fn prepare(socket: &impl AsFd) -> bool {
 
 /// It takes more, or is over.
 fn is_sent(socket: &impl AsFd) -> bool {
-    let mut asked = [PollFd::new(socket, PollFlags::OUT)];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let seen = poll(&mut asked, Some(&now));
-    seen.is_err() || !asked[0].revents().is_empty()
+    !reported(socket, PollFlags::OUT).is_ok_and(|seen| seen.is_empty())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Registering a descriptor with the runtime, in the one place that names the constructor.
+//! Registering a descriptor with the runtime, in the one place that names the constructor; and asking the system about one at once.
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -13,4 +14,16 @@ use tokio::io::unix::AsyncFd;
 #[allow(deprecated, reason = "sound for OwnedFd, see above")]
 pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(fd, interest)
+}
+
+/// What the system reports of a descriptor now, of `what` and of what it reports unasked.
+pub(crate) fn reported(fd: impl AsFd, what: PollFlags) -> io::Result<PollFlags> {
+    let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), what)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut fds, Some(&now))?;
+    let [fd] = fds;
+    Ok(fd.revents())
 }

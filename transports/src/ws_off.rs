@@ -1,18 +1,11 @@
 //! `ws:` and `wss:` in a build without the feature `ws`: the address is understood, and refused.
 use crate::endpoint::{Endpoint, WsSettings};
-use crate::error::{Action, TransportError, TransportErrorKind};
+use crate::error::{Action, TransportError};
 use crate::stream::Stream;
 
 fn refused(action: Action, endpoint: &Endpoint) -> TransportError {
-    let reason = "this program was built without WebSockets";
     let advice = "build it with the feature `ws`, or `wss` for those under TLS";
-    TransportError::new(
-        action,
-        endpoint,
-        TransportErrorKind::Unsupported,
-        reason,
-        advice,
-    )
+    TransportError::left_out(action, endpoint, "WebSockets", advice)
 }
 
 #[allow(

@@ -7,41 +7,26 @@ pub const SCHEMES: &[&str] = &[
     "tcp", "ws", "wss", "unix", "stdio", "fd", "exec", "serial", "rfc2217", "pty", "memory",
 ];
 
+/// The keys of whatever goes over a TCP connection that it dials, and then its own.
+macro_rules! over_tcp {
+    ($($own:literal),* $(,)?) => {
+        &["keepalive", "user-timeout", "nodelay", "bind", "interface", "mark", $($own),*]
+    };
+}
+
+/// Those of a WebSocket, and then its own.
+macro_rules! web_socket {
+    ($($own:literal),* $(,)?) => {
+        over_tcp!("proxy-protocol", "proxy-from", "proxy", "host", "header", "ping", $($own),*)
+    };
+}
+
 /// The keys that the option list of a scheme, or of a layer, can hold, in the order in which they are printed.
 pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
     match scheme {
-        "tcp" => TCP,
-        "ws" => &[
-            "keepalive",
-            "user-timeout",
-            "nodelay",
-            "bind",
-            "interface",
-            "mark",
-            "proxy-protocol",
-            "proxy-from",
-            "proxy",
-            "host",
-            "header",
-            "ping",
-        ],
-        "wss" => &[
-            "keepalive",
-            "user-timeout",
-            "nodelay",
-            "bind",
-            "interface",
-            "mark",
-            "proxy-protocol",
-            "proxy-from",
-            "proxy",
-            "host",
-            "header",
-            "ping",
-            "pin",
-            "cert",
-            "key",
-        ],
+        "tcp" => over_tcp!("proxy-protocol", "proxy-from", "proxy"),
+        "ws" => web_socket!(),
+        "wss" => web_socket!("pin", "cert", "key"),
         "unix" => &["mode", "group", "framed"],
         "exec" => &["dir", "pty"],
         "serial" => &[
@@ -62,41 +47,14 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
             "mtu",
             "duplex",
         ],
-        "rfc2217" => &[
-            "keepalive",
-            "user-timeout",
-            "nodelay",
-            "bind",
-            "interface",
-            "mark",
-            "proxy",
-            "baud",
-            "data",
-            "parity",
-            "stop",
-            "flow",
-            "dtr",
-            "rts",
-            "mtu",
-            "duplex",
-        ],
+        "rfc2217" => over_tcp!(
+            "proxy", "baud", "data", "parity", "stop", "flow", "dtr", "rts", "mtu", "duplex",
+        ),
         // A layer, but its options are those of a scheme.
         "link" => &["escape", "mtu", "duplex"],
         _ => &[],
     }
 }
-
-const TCP: &[&str] = &[
-    "keepalive",
-    "user-timeout",
-    "nodelay",
-    "bind",
-    "interface",
-    "mark",
-    "proxy-protocol",
-    "proxy-from",
-    "proxy",
-];
 
 /// The keys that may stand more than once.
 pub(super) const REPEATED: &[&str] = &["header"];

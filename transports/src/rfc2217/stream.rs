@@ -160,12 +160,8 @@ fn refused(why: Refusal) -> io::Error {
 }
 
 impl<E: End> Wire for Line<E> {
-    fn cut_when_dropped(&mut self, yes: bool) {
-        self.below.cut_when_dropped(yes);
-    }
-
-    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
-        self.below.poll_left(cx, reading)
+    fn below(&mut self) -> Option<&mut dyn Wire> {
+        Some(&mut self.below)
     }
 }
 

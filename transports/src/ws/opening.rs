@@ -74,24 +74,17 @@ impl Drop for Opening {
 }
 
 impl Wire for Opening {
+    fn below(&mut self) -> Option<&mut dyn Wire> {
+        match &mut self.state {
+            State::Open(wire) => Some(wire),
+            _ => None,
+        }
+    }
+
     fn cut_when_dropped(&mut self, yes: bool) {
         self.cut = yes;
-        if let State::Open(wire) = &mut self.state {
+        if let Some(wire) = self.below() {
             wire.cut_when_dropped(yes);
-        }
-    }
-
-    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
-        match &mut self.state {
-            State::Open(wire) => wire.poll_left(cx, reading),
-            _ => Poll::Pending,
-        }
-    }
-
-    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.state {
-            State::Open(wire) => wire.poll_drained(cx),
-            _ => Poll::Ready(()),
         }
     }
 }

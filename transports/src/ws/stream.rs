@@ -217,16 +217,8 @@ fn of_ws(error: WsError) -> io::Error {
 }
 
 impl<S: Below> Wire for Messages<S> {
-    fn cut_when_dropped(&mut self, yes: bool) {
-        self.socket.get_mut().connection().cut_when_dropped(yes);
-    }
-
-    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
-        self.socket.get_mut().connection().poll_left(cx, reading)
-    }
-
-    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.socket.get_mut().connection().poll_drained(cx)
+    fn below(&mut self) -> Option<&mut dyn Wire> {
+        Some(self.socket.get_mut().connection())
     }
 }
 
