@@ -141,6 +141,15 @@ impl Desk {
             .contains(LocalModes::ICANON)
     }
 
+    /// Leaves a console as a person does.
+    #[track_caller]
+    pub(crate) fn leave_by_escape(mut self) -> String {
+        self.type_in("\r~.");
+        let (code, seen) = self.leave();
+        assert_eq!(code, Some(0), "{seen}");
+        seen
+    }
+
     /// Waits for the end; gives the exit code, and all that came on the screen.
     #[track_caller]
     pub(crate) fn leave(mut self) -> (Option<i32>, String) {

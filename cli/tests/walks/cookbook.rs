@@ -139,16 +139,14 @@ fn a_serial_console_is_encrypted() {
     let console = walk.next(bench);
     let mut login = bench.sit_down(&console);
     login.until("login:");
-    login.type_in("\r~.");
-    assert_eq!(login.leave().0, Some(0));
+    login.leave_by_escape();
     board.run("systemctl disable --now cepa-getty@ttyS1");
 
     // Without systemd it is another identity: the default one, of whoever starts it.
     let _serving = walk.start(board, "listening on ");
     let mut login = bench.sit_down("cepa console serial:/dev/ttyUSB0,baud=115200 sh --trust any");
     login.until("login:");
-    login.type_in("\r~.");
-    assert_eq!(login.leave().0, Some(0));
+    login.leave_by_escape();
     walk.end();
 }
 
@@ -248,8 +246,7 @@ fn a_few_programs() {
     let mut console = bench.sit_down(&walk.next(bench));
     console.type_in("hostname\r");
     console.until("\rboard");
-    console.type_in("\r~.");
-    assert_eq!(console.leave().0, Some(0));
+    console.leave_by_escape();
     let log = bench.run("cat boot.log");
     assert!(log.contains("hostname"), "{log}");
     walk.end();

@@ -64,8 +64,7 @@ fn console(from: &Machine, command: &str, on: &str) {
     let mut console = from.sit_down(command);
     console.type_in("hostname\r");
     console.until(&format!("\r{on}"));
-    console.type_in("\r~.");
-    assert_eq!(console.leave().0, Some(0));
+    console.leave_by_escape();
 }
 
 #[test]
@@ -112,8 +111,7 @@ fn coming_from_other_tools() {
     let _serving = walk.start(server, "listening on ");
     let mut console = laptop.sit_down(&walk.next(laptop));
     console.until("connected to port1");
-    console.type_in("\r~.");
-    assert_eq!(console.leave().0, Some(0));
+    console.leave_by_escape();
     walk.end();
 }
 
@@ -313,14 +311,12 @@ fn a_console_that_outlives_its_client() {
     console.until("a new console, kept for 24 h after you leave; the same command attaches again");
     console.type_in("kept=$(hostname)\r");
     console.until("$(hostname)");
-    console.type_in("\r~.");
-    assert_eq!(console.leave().0, Some(0));
+    console.leave_by_escape();
     let mut console = bench.sit_down(&walk.next(bench));
     console.until("attached again");
     console.type_in("echo on $kept\r");
     console.until("\ron board");
-    console.type_in("\r~.");
-    assert_eq!(console.leave().0, Some(0));
+    console.leave_by_escape();
     walk.end();
 }
 

@@ -156,8 +156,7 @@ fn a_board_on_a_serial_line() {
     console.type_in("stty size; hostname\r");
     console.until("24 80");
     console.until("board");
-    console.type_in("\r~.");
-    assert_eq!(console.leave().0, Some(0));
+    console.leave_by_escape();
     drop(serving);
 
     board.run("mkdir -p /var/spool/firmware");
