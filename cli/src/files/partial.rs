@@ -195,7 +195,7 @@ fn whole(folder: &Folder, offer: &Offer, who: &Who) -> io::Result<Present> {
 }
 
 /// The file that was found whole, where it is still that.
-fn again(folder: &Folder, offer: &Offer, id: (u64, u64)) -> io::Result<File> {
+fn reopen(folder: &Folder, offer: &Offer, id: (u64, u64)) -> io::Result<File> {
     let changed = || other("it was changed here meanwhile; the same command sends it anew");
     let (file, found) = folder
         .file(&offer.name, Links::Never)
@@ -231,7 +231,7 @@ impl Partial {
         let (part, mut file, hasher) = match present {
             Present::Whole(id, _) if offset == offer.size => {
                 let mut hasher = Box::new(Hasher::new());
-                let mut file = again(&folder, &offer, id)?;
+                let mut file = reopen(&folder, &offer, id)?;
                 hash_on(&mut file, &mut hasher, offer.size, who.as_deref())?;
                 (None, file, hasher)
             }

@@ -94,7 +94,7 @@ pub(crate) struct Receiver<'a> {
     /// Beside the folder that a copy has made under a new name, until all of it is there.
     unfinished: Option<Vec<u8>>,
     /// Errors that the sender told of what was asked for itself, and not of something in it.
-    told_missing: usize,
+    reported_missing: usize,
     /// Something could not be copied.
     is_lacking: bool,
 }
@@ -122,7 +122,7 @@ impl<'a> Receiver<'a> {
             bytes: 0,
             told: (Instant::now(), 0),
             unfinished: None,
-            told_missing: 0,
+            reported_missing: 0,
             is_lacking: false,
         }
     }
@@ -146,7 +146,7 @@ impl<'a> Receiver<'a> {
                 Item::Message(message) => self.take(message)?,
             }
         }
-        self.tell_missing();
+        self.report_missing();
         // The times of the last folders.
         self.open = None;
         self.stack.clear();
@@ -161,8 +161,8 @@ impl<'a> Receiver<'a> {
     }
 
     /// Tells what was asked for and has not come, where the sender has not.
-    fn tell_missing(&mut self) {
-        if self.engine.missing().count() <= self.told_missing {
+    fn report_missing(&mut self) {
+        if self.engine.missing().count() <= self.reported_missing {
             return;
         }
         self.is_lacking = true;
@@ -232,7 +232,7 @@ impl<'a> Receiver<'a> {
             }
             Message::Problem { text, is_error } => {
                 self.is_lacking |= is_error;
-                self.told_missing += usize::from(is_error && self.engine.is_at_top());
+                self.reported_missing += usize::from(is_error && self.engine.is_at_top());
                 self.report.problem(is_error, &text);
                 Ok(())
             }
