@@ -23,7 +23,8 @@ pub struct PathChanges {
 }
 
 impl PathChanges {
-    /// The next one; none once the session is over. A slow watcher misses the oldest ones.
+    /// The next one; none once the session is over. A slow watcher misses the oldest ones, and a connection that was replaced
+    /// before its turn came to be reported is left out: the newest is always reported.
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
