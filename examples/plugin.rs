@@ -17,7 +17,7 @@ use cepa::session::{ServiceStream, Session};
 use cepa::stack::StackConfig;
 use cepa::transports::{Endpoint, Target, dial};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -41,8 +41,7 @@ async fn host() -> Outcome<()> {
     let config = StackConfig::new(us, Arc::new(Pinned::one(them.parse()?)));
     let session = Session::handshake(stream, at.layers(), Side::Client, &config).await?;
 
-    let reports = session.accept().await?.accept().await?;
-    let mut reports = BufReader::new(reports).lines();
+    let mut reports = session.accept().await?.accept().await?;
     let (from, mut to) = tokio::io::split(session.open("calls").await?);
     for (id, text, wait) in [(1, "slow", 300), (2, "quick", 0)] {
         let call = json!({ "id": id, "upper": text, "wait": wait });
@@ -54,7 +53,10 @@ async fn host() -> Outcome<()> {
         let answer: Value = serde_json::from_str(&line)?;
         println!("host: call {} gives {}", answer["id"], answer["result"]);
     }
-    let report: Value = serde_json::from_str(&reports.next_line().await?.ok_or("no report")?)?;
+    // To its end: whoever closes before that takes the session from a plugin that still ends its stream.
+    let mut report = String::new();
+    reports.read_to_string(&mut report).await?;
+    let report: Value = serde_json::from_str(&report)?;
     println!("host: the plugin has had {} calls", report["calls"]);
     session.close().await;
     println!("host: the plugin ended with {}", child.wait().await?);

@@ -118,23 +118,24 @@ fn telnet_server() -> (u16, Receiver<Vec<u8>>) {
     let port = listener.local_addr().unwrap().port();
     let (said, hears) = channel();
     thread::spawn(move || {
+        // A stranger may come first: somebody else's client that looks for a server which had this port before.
         for stream in listener.incoming() {
-            answer(stream.unwrap(), &said);
+            let said = said.clone();
+            thread::spawn(move || answer(stream.unwrap(), &said));
         }
     });
     (port, hears)
 }
 
 fn answer(mut stream: TcpStream, said: &Sender<Vec<u8>>) {
-    stream
-        .write_all(&[255, 251, 0, 255, 253, 0, 255, 253, 44])
-        .unwrap();
+    let willing = [255, 251, 0, 255, 253, 0, 255, 253, 44];
     // A character without a stop bit and a break; CTS and DSR.
-    stream
-        .write_all(&[
-            255, 250, 44, 106, 0x18, 255, 240, 255, 250, 44, 107, 0x30, 255, 240,
-        ])
-        .unwrap();
+    let state = [
+        255, 250, 44, 106, 0x18, 255, 240, 255, 250, 44, 107, 0x30, 255, 240,
+    ];
+    if stream.write_all(&[&willing[..], &state].concat()).is_err() {
+        return;
+    }
     let reader = stream.try_clone().unwrap();
     let mut bytes = std::io::BufReader::new(reader)
         .bytes()
