@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
+use super::waiting::processes;
 use super::{PATIENCE, Place, bin, text};
 
 /// A terminal with the tool in front of it.
@@ -161,6 +162,8 @@ impl Desk {
             if start.elapsed() > PATIENCE {
                 let before = processes();
                 self.child.kill().unwrap();
+                self.seen
+                    .extend(self.screen.try_iter().map(|bytes| text(&bytes)));
                 panic!("it did not end: {:?}\n{}", self.seen, before);
             }
             thread::sleep(Duration::from_millis(5));
@@ -180,44 +183,6 @@ impl Desk {
             assert!(start.elapsed() < PATIENCE, "it has no end: {}", self.seen);
         }
         (status.code(), self.seen)
-    }
-}
-
-/// What runs below this test, and what it waits for: whose silence is it?
-fn processes() -> String {
-    let columns = "pid=,ppid=,pgid=,tpgid=,tty=,stat=,wchan:24=,args=";
-    let all = Command::new("ps").args(["-eo", columns]).output();
-    let all = all.map_or_else(|e| e.to_string(), |output| text(&output.stdout));
-    let mut below = vec![std::process::id().to_string()];
-    let mut lines = Vec::new();
-    // A child's number is seldom below its parent's; then it is missing here.
-    for line in all.lines() {
-        let mut words = line.split_whitespace();
-        let (pid, parent) = (words.next(), words.next());
-        if let (Some(pid), Some(parent)) = (pid, parent)
-            && below.iter().any(|it| it == parent)
-        {
-            below.push(pid.to_owned());
-            lines.push(format!("{line}{}", threads(pid)));
-        }
-    }
-    lines.join("\n")
-}
-
-/// Where the system's side of each thread of a process stands, where there are several; root may read that.
-fn threads(pid: &str) -> String {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
-    let tasks: Vec<_> = tasks.into_iter().flatten().flatten().collect();
-    let stands = tasks.iter().map(|task| {
-        let stack = std::fs::read_to_string(task.path().join("stack")).unwrap_or_default();
-        let calls = stack.lines().take(4).map(|line| line.split("] ").last());
-        let calls: Vec<&str> = calls.flatten().collect();
-        format!("\n      {}", calls.join(" < "))
-    });
-    if tasks.len() > 1 {
-        stands.collect()
-    } else {
-        String::new()
     }
 }
 

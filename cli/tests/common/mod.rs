@@ -16,6 +16,7 @@ pub(crate) mod line;
 pub(crate) mod programs;
 pub(crate) mod proxy;
 pub(crate) mod tcp;
+pub(crate) mod waiting;
 
 /// A guard against hanging; the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
@@ -149,14 +150,14 @@ pub(crate) fn failed(output: &Output, code: i32) -> String {
     lines[0].to_owned()
 }
 
-/// Waits for the end, and kills what does not come to one.
-#[track_caller]
 /// Whether a process runs: one that nobody has reaped does not.
 pub(crate) fn is_running(pid: &str) -> bool {
     // A zombie has no command line.
     std::fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| !line.is_empty())
 }
 
+/// Waits for the end, and kills what does not come to one.
+#[track_caller]
 pub(crate) fn finish(mut child: Child) -> Output {
     let mut stdout = child.stdout.take();
     let mut stderr = child.stderr.take();
@@ -168,10 +169,11 @@ pub(crate) fn finish(mut child: Child) -> Output {
             break status;
         }
         if start.elapsed() > PATIENCE {
+            let below = waiting::processes();
             child.kill().unwrap();
             child.wait().unwrap();
             panic!(
-                "it did not end; standard error: {}",
+                "it did not end; standard error: {}\n{below}",
                 text(&err.join().unwrap())
             );
         }
