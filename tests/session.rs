@@ -27,7 +27,7 @@ use cepa::tls::{TlsConfig, TlsError, Version};
 use cepa::transports::{ByteStream, Endpoint, Layer, Stream, dial, listen, memory};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use support::{identity, soon};
+use support::{by_hand, identity, layers_by_hand, soon};
 
 /// Two peers that expect each other.
 struct Peers {
@@ -802,29 +802,6 @@ async fn a_silent_peer_is_given_up() {
         assert!((10..=12).contains(&took.as_secs()), "{took:?}");
         drop(far);
     }
-}
-
-/// Makes the layers by hand, without a session on top.
-async fn layers_by_hand(stream: Stream, side: Side, config: &StackConfig) -> Onion<Stream> {
-    let tls = TlsConfig::new(&config.identity, Arc::clone(&config.trust)).unwrap();
-    let mut onion = Onion::new(stream);
-    onion
-        .push(side, &tls.to_builder().alpn(&[ALPN_MUX]).build().unwrap())
-        .await
-        .unwrap();
-    onion
-}
-
-/// Makes layers and binding by hand; the mux comes next.
-async fn by_hand(stream: Stream, side: Side, config: &StackConfig) -> Onion<Stream> {
-    let mut onion = layers_by_hand(stream, side, config).await;
-    let binding = Binding::of(&onion, side).unwrap();
-    onion.write_all(binding.ours()).await.unwrap();
-    onion.flush().await.unwrap();
-    let mut said = [0; Binding::LENGTH];
-    onion.read_exact(&mut said).await.unwrap();
-    binding.check(&said).unwrap();
-    onion
 }
 
 #[tokio::test(start_paused = true)]

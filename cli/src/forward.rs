@@ -18,25 +18,22 @@
 //! all there is.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cepa::mux::{GoAwayCode, StreamTimeouts, Substream};
-use cepa::onion::Onion;
+use cepa::mux::GoAwayCode;
 use cepa::session::reserved::SOCKS_PREFIX;
-use cepa::session::{OpenError, OpenOptions, SessionEnd};
+use cepa::session::{OpenError, SessionEnd};
 use cepa::transports::{Listener, Stream};
-use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::args::{self, DialTarget};
 use crate::chosen;
+use crate::client_ahead::{Ahead, connect, open};
 use crate::connection::Connected;
 use crate::control::{OfSessions, Sessions};
 use crate::destination::Destination;
@@ -66,17 +63,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How long a SOCKS client may take for its request, which it sends at once.
 const ASKING: Duration = Duration::from_secs(30);
 
-/// How much of a client is read before its service is open.
-const AHEAD: usize = 1024;
-
 /// How long sessions may take to end in order behind the last.
 const GOODBYE: Duration = Duration::from_secs(3);
 
 /// What comes of the same Ctrl-C may come so much later.
 const TOGETHER: Duration = Duration::from_millis(200);
-
-/// After so long it is told that a connection waits.
-const LONG: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
     if let DialTarget::Peer(address) = &args.address
@@ -367,15 +358,22 @@ async fn carry(mut near: Stream, mut connection: Arc<Connected>, carrying: Carry
         None => wanted.service.clone(),
     };
     let peer = connection.session.peer().id();
-    let mut ahead = Vec::new();
+    let mut ahead = Ahead::default();
     let mut far = loop {
-        match open(&mut near, &service, &connection, &mut ahead).await {
+        // Where the next session would do as well, it may not when this one has been told what for.
+        let early = !again || connection.session.outlives_connections();
+        let to = destination.as_ref();
+        match open(&mut near, &service, &connection, &mut ahead, to, early).await {
             Ok(Some(far)) => break far,
             // Its client did not wait.
             Ok(None) => return,
             // It ended as the connection came, or takes nothing more; nothing of this was served, so the next one will do as
             // well.
-            Err(e) if matches!(e, OpenError::Session(_)) || (again && e.needs_new_session()) => {
+            Err(e)
+                if (matches!(e, OpenError::Session(_)) || (again && e.needs_new_session()))
+                    && ahead.can_be_sent_again(&e) =>
+            {
+                ahead.sent = 0;
                 match next(&mut standing, &connection).await {
                     Some(next) => connection = next,
                     None => return,
@@ -392,7 +390,7 @@ async fn carry(mut near: Stream, mut connection: Arc<Connected>, carrying: Carry
         }
     };
     if let Some(to) = &destination {
-        match connect(&mut near, &mut far, to, &mut ahead).await {
+        match connect(&mut near, &mut far, &mut ahead).await {
             Some(Ok(Reply::Connected)) => {}
             Some(Ok(reply)) => {
                 near.cut_when_dropped(false);
@@ -408,11 +406,9 @@ async fn carry(mut near: Stream, mut connection: Arc<Connected>, carrying: Carry
         }
     }
     let service = wanted.service.as_str();
-    if !ahead.is_empty() {
-        // It is less than a first window, so this waits for nobody. An error is read again by who reads.
-        let _ = far.write_all(&ahead).await;
-        let _ = far.flush().await;
-    }
+    // It is less than a first window, so this waits for nobody. An error is read again by who reads.
+    let _ = far.write_all(ahead.unsent()).await;
+    let _ = far.flush().await;
     let mut join = Join::new(&mut near, &mut far).end_with_near();
     let ended = join.run().await;
     let passed = join.near_end_passed();
@@ -455,103 +451,4 @@ async fn ask_for_destination(
     let late = |_| BadRequest::Not("it has not said in time where it wants to be connected");
     let asked = timeout(ASKING, socks::request(near)).await;
     asked.map_err(late)?.map(Some)
-}
-
-/// Has the far end connect a client, and tells that how it went; `None` when the client has left. What it sends meanwhile
-/// goes to `ahead`.
-async fn connect(
-    near: &mut Stream,
-    far: &mut Onion<Substream>,
-    to: &Destination,
-    ahead: &mut Vec<u8>,
-) -> Option<io::Result<Reply>> {
-    let answer = async {
-        socks::ask(far, to).await?;
-        socks::answer(far).await
-    };
-    let mut waiting = Waiting {
-        near,
-        ahead,
-        ended: false,
-    };
-    let answer = tokio::select! {
-        answer = answer => answer,
-        () = poll_fn(|cx| waiting.poll_left(cx)) => return None,
-    };
-    let told = socks::reply(near, *answer.as_ref().unwrap_or(&Reply::Failed)).await;
-    told.ok().map(|()| answer)
-}
-
-/// Opens the service for a client, and reads what that sends meanwhile into `ahead`; `None` when the client has left.
-async fn open(
-    near: &mut Stream,
-    service: &str,
-    connection: &Connected,
-    ahead: &mut Vec<u8>,
-) -> Result<Option<Onion<Substream>>, OpenError> {
-    // The client leaves when it takes too long, and the session's keepalive finds out whether the peer lives.
-    let as_long_as_it_takes = OpenOptions::new()
-        .timeouts(StreamTimeouts::NONE)
-        .patience(Duration::MAX);
-    let opening = connection.session.open_with(service, &as_long_as_it_takes);
-    tokio::pin!(opening);
-    let late = tokio::time::sleep(LONG);
-    tokio::pin!(late);
-    let mut waits = false;
-    let mut waiting = Waiting {
-        near,
-        ahead,
-        ended: false,
-    };
-    let far = loop {
-        tokio::select! {
-            far = &mut opening => break far?,
-            () = poll_fn(|cx| waiting.poll_left(cx)) => return Ok(None),
-            () = &mut late, if !waits => {
-                waits = true;
-                let peer = connection.session.peer().id();
-                let why = if connection.session.path().is_some() {
-                    "the peer has not answered; it may have reached its limit of connections"
-                } else {
-                    "the connection to the peer is lost"
-                };
-                let kind = format_args!("{service}: a connection waits: {why}");
-                say_once_a_minute(peer, kind, kind);
-            }
-        }
-    };
-    Ok(Some(far))
-}
-
-/// A client whose service is not open yet.
-struct Waiting<'a> {
-    near: &'a mut Stream,
-    ahead: &'a mut Vec<u8>,
-    /// It has said all.
-    ended: bool,
-}
-
-impl Waiting<'_> {
-    /// Ready once nothing of it is worth opening a service for. Reads ahead, as far as there is room.
-    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut buf = [0; AHEAD];
-        while !self.ended && self.ahead.len() < AHEAD {
-            let room = AHEAD - self.ahead.len();
-            let mut more = ReadBuf::new(buf.get_mut(..room).unwrap_or_default());
-            match Pin::new(&mut *self.near).poll_read(cx, &mut more) {
-                Poll::Ready(Ok(())) if more.filled().is_empty() => self.ended = true,
-                Poll::Ready(Ok(())) => self.ahead.extend_from_slice(more.filled()),
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        // Nothing is read any more, which would tell of that.
-        match self.near.poll_left(cx, false) {
-            // What left in order has said all that it wants to have delivered, if it has said anything.
-            Poll::Ready(e) if e.kind() == io::ErrorKind::BrokenPipe && !self.ahead.is_empty() => {
-                Poll::Pending
-            }
-            left => left.map(drop),
-        }
-    }
 }

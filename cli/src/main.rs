@@ -25,6 +25,8 @@ mod called;
 mod child;
 mod chosen;
 mod chunk;
+#[cfg(feature = "forward")]
+mod client_ahead;
 mod columns;
 mod command_served;
 #[cfg(feature = "completions")]

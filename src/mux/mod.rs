@@ -57,6 +57,7 @@ mod pacing;
 #[cfg(test)]
 mod path_tests;
 mod pool;
+mod preface;
 mod priority;
 mod queue;
 mod scheduler;
@@ -89,6 +90,8 @@ pub use pool::{Held, ReceivePool};
 pub use priority::Priority;
 pub use stats::{Stats, StreamInfo, StreamStats};
 pub use stream::Substream;
+
+pub(crate) use preface::{Preface, Step};
 
 use engine::Engine;
 use shared::Shared;

@@ -15,6 +15,7 @@ use super::chunk;
 use super::code::Refusal;
 use super::config::StreamTimeouts;
 use super::engine::Engine;
+use super::preface::Preface;
 use super::priority::Priority;
 use super::shared::Shared;
 use super::stats::StreamStats;
@@ -42,10 +43,12 @@ const COPY_LOCKED: usize = 4 << 10;
 ///
 /// The time limits of [`StreamTimeouts`] apply; see [`Substream::set_timeouts`].
 pub struct Substream {
-    shared: Arc<Shared>,
-    key: Key,
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: Key,
     /// Borrowed from the engine and not yet read whole.
-    piece: Bytes,
+    pub(super) piece: Bytes,
+    /// What is to come before the reader's bytes, or why it did not.
+    pub(super) preface: Option<Box<dyn Preface>>,
 }
 
 impl Substream {
@@ -55,6 +58,7 @@ impl Substream {
             shared,
             key,
             piece: Bytes::new(),
+            preface: None,
         }
     }
 
@@ -80,6 +84,7 @@ impl Substream {
 
     /// [`Substream::read_chunk`] for those who poll.
     pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        ready!(self.poll_preface(cx))?;
         if !self.piece.is_empty() {
             return Poll::Ready(Ok(Some(std::mem::take(&mut self.piece))));
         }
@@ -110,6 +115,7 @@ impl Substream {
         if data.is_empty() {
             return Poll::Ready(Ok(0));
         }
+        self.look_for_preface()?;
         let n = ready!(self.shared.with(|engine| {
             engine.write_space(self.key, cx.waker()).map_ok(|space| {
                 let n = space.min(data.len());
@@ -155,7 +161,7 @@ impl Substream {
     pub fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.shared
             .with(|engine| engine.drained(self.key, cx.waker()))
-            .map_err(Into::into)
+            .map_err(|error| self.preface_error().unwrap_or_else(|| error.into()))
     }
 
     /// Ready once the stream is lost, by a reset or with its session: for who waits for something else and would not notice.
@@ -165,7 +171,7 @@ impl Substream {
     pub fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         self.shared
             .with(|engine| engine.lost(self.key, cx.waker()))
-            .map(Into::into)
+            .map(|error| self.preface_error().unwrap_or_else(|| error.into()))
     }
 
     /// Ends both directions at once and drops what is queued. The peer reads an error; `code` tells
@@ -173,6 +179,9 @@ impl Substream {
     /// `0x636570ff` are for the mux itself.
     pub fn reset(&mut self, code: u32) {
         self.piece = Bytes::new();
+        if self.preface_error().is_none() {
+            self.preface = None;
+        }
         self.shared.with(|engine| engine.reset(self.key, code));
     }
 
@@ -217,6 +226,7 @@ impl Substream {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_preface(cx))?;
         if self.piece.is_empty() {
             let borrow = |engine: &mut Engine| engine.borrow(self.key, cx.waker());
             if let Some(piece) = ready!(self.shared.with(borrow))? {
@@ -235,6 +245,7 @@ impl Substream {
         if total == 0 {
             return Poll::Ready(Ok(0));
         }
+        self.look_for_preface()?;
         if total <= COPY_LOCKED {
             let n = ready!(self.shared.with(|engine| {
                 engine.write_space(self.key, cx.waker()).map_ok(|space| {
@@ -319,7 +330,7 @@ impl AsyncBufRead for Substream {
 }
 
 impl Substream {
-    fn consume(&mut self, amount: usize) {
+    pub(super) fn consume(&mut self, amount: usize) {
         self.piece.advance(amount.min(self.piece.len()));
         if self.piece.is_empty() {
             // Lets go of the read chunk behind it.
@@ -353,7 +364,8 @@ impl AsyncWrite for Substream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.look_for_preface()?;
         Poll::Ready(
             self.shared
                 .with(|engine| engine.shutdown(self.key))

@@ -316,6 +316,12 @@ impl From<HeaderError> for AnswerFault {
 }
 
 impl OpenError {
+    /// The refusal inside an error of a stream of [`Session::open_early`](super::Session::open_early), when it is one.
+    #[must_use]
+    pub fn inside(error: &io::Error) -> Option<&Self> {
+        inside(error)
+    }
+
     /// Whether the session is over, or takes nothing new any more: in another one it may work at once, and the peer has served
     /// nothing of this.
     #[must_use]

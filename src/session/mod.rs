@@ -114,6 +114,7 @@
 //! | `runtime.rs` | whether there is a runtime |
 //! | `announce.rs` | makes a session of a stack of layers |
 //! | `opening.rs` | opening a substream |
+//! | `early.rs` | opening without waiting for the answer, and the answer |
 //! | `options.rs` | how a substream is opened |
 //! | `pause.rs` | silence that the peer is told of before |
 //! | `substream.rs` | what an open substream can be told |
@@ -143,6 +144,7 @@ use crate::tls::{Peer, TlsConfig};
 mod announce;
 mod backoff;
 mod borrowed;
+mod early;
 mod error;
 mod header;
 mod incoming;
@@ -175,6 +177,7 @@ pub use substream::ServiceStream;
 
 pub(crate) use error::tls_inside;
 
+use early::accepted;
 use header::InnerTls;
 use incoming::{Arrivals, Arrived};
 use inner::Bounds;
@@ -278,8 +281,8 @@ impl Session {
 
     /// Opens a service at the peer; an empty name leaves the choice to the peer.
     ///
-    /// Returns when the peer has accepted. Neither side has TLS inside the substream, beyond the
-    /// session's own.
+    /// Returns when the peer has accepted, which takes a round trip; [`open_early`](Self::open_early) does not wait for that.
+    /// Neither side has TLS inside the substream, beyond the session's own.
     ///
     /// # Errors
     /// Why not; [`OpenError::is_limit`] and [`OpenError::is_safe_to_retry`] tell what to do about it.
@@ -303,8 +306,9 @@ impl Session {
         options: &OpenOptions,
     ) -> Result<ServiceStream, OpenError> {
         let stage = Stage::default();
-        let opening = self.start(service, InnerTls::Without, options, &stage);
-        self.within(service, options.patience, &stage, opening)
+        let opening = self.start(self.awaited(service, InnerTls::Without), options, &stage);
+        let accepted = accepted(opening);
+        self.within(service, options.patience, &stage, accepted)
             .await
     }
 
@@ -360,8 +364,8 @@ impl Session {
     /// Dropping the future resets the substream.
     pub async fn open_to_join(&self, service: &str) -> Result<ServiceStream, OpenError> {
         let (options, stage) = (OpenOptions::default(), Stage::default());
-        let opening = self.start(service, InnerTls::Through, &options, &stage);
-        self.within(service, None, &stage, opening).await
+        let opening = self.start(self.awaited(service, InnerTls::Through), &options, &stage);
+        self.within(service, None, &stage, accepted(opening)).await
     }
 
     async fn secure(
@@ -371,10 +375,12 @@ impl Session {
         bounds: Bounds<'_>,
     ) -> Result<ServiceStream, OpenError> {
         let (options, stage) = (OpenOptions::default(), Stage::default());
-        let opening = self.start(bounds.service, inner_tls, &options, &stage);
+        let opening = self.start(self.awaited(bounds.service, inner_tls), &options, &stage);
         let secured = async {
             let mut onion = opening.await?;
-            inner::open(&mut onion, config, &bounds).await?;
+            // The handshake begins behind the request. Where the peer refuses that, it is no fault of the handshake.
+            let secured = inner::open(&mut onion, config, &bounds).await;
+            secured.map_err(|error| onion.refusal().unwrap_or(error))?;
             Ok(onion)
         };
         self.within(bounds.service, None, &stage, secured).await
@@ -534,8 +540,10 @@ impl Session {
         onion: ServiceStream,
         service: &str,
     ) -> Result<ServiceStream, OpenError> {
-        let asking = self.ask(async { Ok(onion) }, service, InnerTls::Without);
-        self.within(service, None, &Stage::opened(), asking).await
+        let awaited = self.awaited(service, InnerTls::Without);
+        let asking = opening::ask(async { Ok(onion) }, awaited);
+        self.within(service, None, &Stage::opened(), accepted(asking))
+            .await
     }
 
     #[cfg(feature = "mesh")]

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::resuming;
-use super::{ConnectError, PathChange, Session, SessionEnd};
+use super::{ConnectError, OpenError, PathChange, Session, SessionEnd};
 use crate::identity::{AcceptAny, Identity, KeyKind, RotationTimes, UnixTime};
 use crate::mux::{GoAwayCode, LimitKind, ReceivePool};
 use crate::network::{NetworkChanges, NetworkSignal};
@@ -271,6 +271,56 @@ async fn what_is_kept_for_a_peer_comes_from_its_pool() {
         }
     })
     .await;
+}
+
+/// What was sent with an opening is the session's to keep until it has arrived, and so is the answer.
+#[tokio::test]
+async fn an_open_that_does_not_wait_goes_on_over_the_next_connection() {
+    let (a, b) = (identity(), identity());
+    let server = config(&b);
+    for answered_before in [false, true] {
+        let (client, far, wire) = meet_over(&config(&a), &server).await;
+        let until_lost = soon(async {
+            while far.path().is_some() || client.path().is_some() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let answer = async |far: &Session| {
+            let incoming = far.accept().await.unwrap();
+            assert_eq!(incoming.service(), "db");
+            let mut stream = incoming.accept().await.unwrap();
+            let mut asked = [0; 8];
+            stream.read_exact(&mut asked).await.unwrap();
+            assert_eq!(&asked, b"question");
+            stream.write_all(b"answer").await.unwrap();
+            stream.shutdown().await.unwrap();
+        };
+        if !answered_before {
+            wire.send_replace(Wire::Stalls);
+        }
+        let mut stream = client.open_early("db").await.unwrap();
+        stream.write_all(b"question").await.unwrap();
+        let mut refused = client.open_early("nope").await.unwrap();
+        if answered_before {
+            answer(&far).await;
+            let nope = far.accept().await.unwrap();
+            wire.send_replace(Wire::IsCut);
+            nope.refuse("no").await.unwrap();
+        }
+        wire.send_replace(Wire::IsCut);
+        until_lost.await;
+        let (taken, _) = take_up(client.lasting().unwrap(), &config(&a), &server).await;
+        taken.unwrap();
+        if !answered_before {
+            answer(&far).await;
+            far.accept().await.unwrap().refuse("no").await.unwrap();
+        }
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"answer");
+        let error = refused.accepted().await.unwrap_err();
+        assert!(matches!(error, OpenError::Refused { .. }), "{error:?}");
+    }
 }
 
 /// Room that is wanted for another session at some time.

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use cepa::Side;
 use cepa::identity::{AcceptAny, Identity, KeyKind, Pinned};
 use cepa::onion::Onion;
+use cepa::stack::{ALPN_MUX, Binding, StackConfig};
 use cepa::tls::TlsConfig;
+use cepa::transports::Stream;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
 /// A test that hangs fails with a word instead of standing there.
 pub async fn soon<F: Future>(future: F) -> F::Output {
@@ -52,6 +55,29 @@ impl Pair {
 /// A configuration that takes anybody.
 pub fn anyone(identity: &Identity) -> TlsConfig {
     TlsConfig::new(identity, Arc::new(AcceptAny)).unwrap()
+}
+
+/// Makes the layers by hand, without a session on top.
+pub async fn layers_by_hand(stream: Stream, side: Side, config: &StackConfig) -> Onion<Stream> {
+    let tls = TlsConfig::new(&config.identity, Arc::clone(&config.trust)).unwrap();
+    let mut onion = Onion::new(stream);
+    onion
+        .push(side, &tls.to_builder().alpn(&[ALPN_MUX]).build().unwrap())
+        .await
+        .unwrap();
+    onion
+}
+
+/// Makes layers and binding by hand; the mux comes next.
+pub async fn by_hand(stream: Stream, side: Side, config: &StackConfig) -> Onion<Stream> {
+    let mut onion = layers_by_hand(stream, side, config).await;
+    let binding = Binding::of(&onion, side).unwrap();
+    onion.write_all(binding.ours()).await.unwrap();
+    onion.flush().await.unwrap();
+    let mut said = [0; Binding::LENGTH];
+    onion.read_exact(&mut said).await.unwrap();
+    binding.check(&said).unwrap();
+    onion
 }
 
 /// A small generator of numbers, so that a failing run can be repeated from its seed.

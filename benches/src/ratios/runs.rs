@@ -86,6 +86,8 @@ pub(crate) static SPECS: &[Spec] = &[
         &[(Cepa, 5), (Yamux, 5), (TokioYamux, 2), (H2, 2), (Quinn, 2)]),
     spec("w4-many", "w4-churn --in-flight 64 --workers 1", Seconds(1.0), Full,
         &[(Cepa, 5), (Yamux, 5), (TokioYamux, 2), (H2, 2), (Quinn, 2)]),
+    spec("w4-session-one", "w4-sessions --workers 1", Seconds(6.0), Full, &[(Cepa, 3)]),
+    spec("w4-session-many", "w4-sessions --in-flight 64 --workers 1", Seconds(6.0), Full, &[(Cepa, 3)]),
     spec("w5-loopback", "w5-loopback", Seconds(3.0), Full,
         &[(Cepa, 5), (Yamux, 5), (TokioYamux, 1), (H2, 1), (Quinn, 1)]),
     spec("w5-1mb", "w5-slow --rate 1e6 --buffer 16384 --warm-up 2 --gap-ms 20", Seconds(12.0), Light,

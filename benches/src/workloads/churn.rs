@@ -74,20 +74,26 @@ impl Churn {
 async fn ask(opener: Opener, done: Arc<AtomicU64>, over: Arc<AtomicBool>) -> Outcome<()> {
     let mut answer = Vec::with_capacity(MESSAGE + 1);
     while !over.load(Ordering::Relaxed) {
-        let mut io = opener.open().await?;
-        io.write_all(&[7; MESSAGE]).await?;
-        io.shutdown().await?;
-        answer.clear();
-        io.read_to_end(&mut answer).await?;
-        if answer != [7; MESSAGE] {
-            return Err("the answer is not what was asked".into());
-        }
+        exchange(opener.open().await?, &mut answer).await?;
         done.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
 }
 
-async fn answer(mut io: Io) -> Outcome<()> {
+/// The first end's part of one.
+pub(super) async fn exchange(mut io: Io, answer: &mut Vec<u8>) -> Outcome<()> {
+    io.write_all(&[7; MESSAGE]).await?;
+    io.shutdown().await?;
+    answer.clear();
+    io.read_to_end(answer).await?;
+    if *answer != [7; MESSAGE] {
+        return Err("the answer is not what was asked".into());
+    }
+    Ok(())
+}
+
+/// The other end's.
+pub(super) async fn answer(mut io: Io) -> Outcome<()> {
     let mut message = [0; MESSAGE];
     io.read_exact(&mut message).await?;
     io.write_all(&message).await?;

@@ -6,6 +6,7 @@ pub(crate) mod idle;
 pub(crate) mod layers;
 pub(crate) mod pingpong;
 pub(crate) mod probe;
+pub(crate) mod sessions;
 mod shared;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ pub(crate) enum Workload {
     W3Pingpong(pingpong::Pingpong),
     /// W4: open, 64 bytes there and back, close
     W4Churn(churn::Churn),
+    /// W4: the same by the name of a service in a session, beside the mux alone
+    W4Sessions(sessions::Sessions),
     /// W5: a 64-byte round trip beside a bulk substream over loopback
     W5Loopback(probe::Loopback),
     /// W5: the same over a slow path
@@ -60,6 +63,7 @@ impl Workload {
             Self::W2Share(options) => record("w2-share", options, options.run()?),
             Self::W3Pingpong(options) => record("w3-pingpong", options, options.run()?),
             Self::W4Churn(options) => record("w4-churn", options, options.run()?),
+            Self::W4Sessions(options) => record("w4-sessions", options, options.run()?),
             Self::W5Loopback(options) => record("w5-loopback", options, options.run()?),
             Self::W5Slow(options) => record("w5-slow", options, options.run()?),
             Self::W6Substreams(options) => record("w6-substreams", options, options.run()?),

@@ -29,7 +29,7 @@ impl Engine {
         key: Key,
         waker: &Waker,
     ) -> Poll<Result<Option<Bytes>, StreamError>> {
-        self.take_piece(key, waker, false)
+        self.take_piece(key, Some(waker), false)
     }
 
     /// [`Engine::read`], where the piece stays with the stream's handle for a while, and counts until the next call.
@@ -38,13 +38,18 @@ impl Engine {
         key: Key,
         waker: &Waker,
     ) -> Poll<Result<Option<Bytes>, StreamError>> {
-        self.take_piece(key, waker, true)
+        self.take_piece(key, Some(waker), true)
+    }
+
+    /// [`Engine::borrow`] for who does not wait: whoever reads is woken as before.
+    pub(crate) fn borrow_now(&mut self, key: Key) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.take_piece(key, None, true)
     }
 
     fn take_piece(
         &mut self,
         key: Key,
-        waker: &Waker,
+        waker: Option<&Waker>,
         lend: bool,
     ) -> Poll<Result<Option<Bytes>, StreamError>> {
         let end = self.end.as_ref();
@@ -83,7 +88,9 @@ impl Engine {
         if let Some(end) = end {
             return Poll::Ready(Err(end.clone().into()));
         }
-        register(&mut entry.reader, waker);
+        if let Some(waker) = waker {
+            register(&mut entry.reader, waker);
+        }
         Poll::Pending
     }
 

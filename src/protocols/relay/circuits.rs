@@ -122,18 +122,18 @@ async fn elsewhere(relay: &Inner, target: PeerId) -> Refusal {
 /// Opens a circuit to a registered peer.
 async fn ask(session: &Session, from: PeerId) -> Result<Onion<Substream>, Refusal> {
     let unreachable = || Refusal::of(Status::Unreachable);
-    let mut far = session.open(CIRCUIT).await.map_err(|error| match error {
+    let not_opened = |error| match error {
         OpenError::Refused { reason, .. } => Refusal {
             status: Status::Refused,
             reason,
         },
         _ => unreachable(),
-    })?;
-    let asked = async {
-        send(&mut far, &Circuit::new(from)).await?;
-        receive::<Answer>(&mut far).await
     };
-    match asked.await {
+    let mut far = session.open_early(CIRCUIT).await.map_err(not_opened)?;
+    // What stands in the way of the request stands in the way of its answer, too.
+    let _ = send(&mut far, &Circuit::new(from)).await;
+    far.accepted().await.map_err(not_opened)?;
+    match receive::<Answer>(&mut far).await {
         Ok(answer) if answer.status() == Status::Done => Ok(far),
         Ok(answer) => Err(Refusal {
             status: Status::Refused,

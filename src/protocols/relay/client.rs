@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::identity::PeerId;
 use crate::mux::Substream;
 use crate::onion::Onion;
-use crate::session::{Incoming, Session};
+use crate::session::{Incoming, OpenError, Session};
 
 use super::error::RelayError;
 use crate::wire::{Message, Status, fault, receive, send};
@@ -157,14 +157,15 @@ pub async fn take(incoming: Incoming) -> Result<(Stream, PeerId), String> {
     Ok((carried(stream, label, relay, from), from))
 }
 
+/// The first request leaves with the opening, and [`ask`] hears of a refusal.
 async fn open(session: &Session, service: &str) -> Result<Onion<Substream>, RelayError> {
-    session
-        .open(service)
-        .await
-        .map_err(|source| RelayError::NoRelay {
-            relay: session.peer().id(),
-            source,
-        })
+    let opened = session.open_early(service).await;
+    opened.map_err(|error| no_relay(session, error))
+}
+
+fn no_relay(session: &Session, source: OpenError) -> RelayError {
+    let relay = session.peer().id();
+    RelayError::NoRelay { relay, source }
 }
 
 async fn ask(
@@ -173,11 +174,11 @@ async fn ask(
     request: &impl Message,
 ) -> Result<Answer, RelayError> {
     let relay = session.peer().id();
-    let asked = timeout(PATIENCE, async {
-        send(stream, request).await?;
-        receive::<Answer>(stream).await
-    });
-    let answer = match asked.await {
+    // What stands in the way of the request stands in the way of its answer, too.
+    let sent = timeout(PATIENCE, send(stream, request)).await;
+    sent.map_or(Err(RelayError::TimedOut { relay }), |_| Ok(()))?;
+    stream.accepted().await.map_err(|e| no_relay(session, e))?;
+    let answer = match timeout(PATIENCE, receive::<Answer>(stream)).await {
         Err(_) => return Err(RelayError::TimedOut { relay }),
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {

@@ -90,15 +90,19 @@ async fn fetch(
         return Some(Brought::refused(Status::NotRegistered, ""));
     };
     let asked = async {
-        let mut far = match session.open(DELIVER).await {
-            Ok(far) => far,
-            Err(OpenError::Refused { reason, .. }) => {
-                return Ok(Brought::refused(Status::Refused, &reason));
-            }
-            Err(_) => return Ok(Brought::refused(Status::Unreachable, "")),
+        let delivered = async {
+            let mut far = session.open_early(DELIVER).await?;
+            // What stands in the way of the message stands in the way of its answer, too.
+            let _ = send(&mut far, &carry.into_deliver()).await;
+            far.accepted().await.map(|()| far)
         };
-        send(&mut far, &carry.into_deliver()).await?;
-        receive::<Brought>(&mut far).await
+        match delivered.await {
+            Ok(mut far) => receive::<Brought>(&mut far).await,
+            Err(OpenError::Refused { reason, .. }) => {
+                Ok(Brought::refused(Status::Refused, &reason))
+            }
+            Err(_) => Ok(Brought::refused(Status::Unreachable, "")),
+        }
     };
     let unreachable = || Brought::refused(Status::Unreachable, "");
     place.at_work();
