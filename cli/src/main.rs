@@ -113,6 +113,8 @@ mod progress;
 mod qr;
 mod reach;
 mod reconnect;
+#[cfg(feature = "mesh")]
+mod redeemed;
 #[cfg_attr(not(feature = "mesh"), path = "left_out/references.rs")]
 mod references;
 #[cfg(feature = "mesh")]
