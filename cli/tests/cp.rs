@@ -612,6 +612,11 @@ fn a_pipe_that_was_named_is_an_error() {
             "{line}"
         );
     }
+    pair.put("srv/y", b"hello");
+    for to in ["/dev/full", "fifo"] {
+        let line = pair.fails(&[&pair.at("up/y"), to], 8);
+        assert!(line.contains("a device, pipe or socket of this"), "{line}");
+    }
     let mut child = pair.command(&["/dev/stdin", &pair.at("up/x")]);
     let output = finish(child.stdin(Stdio::piped()).spawn().unwrap());
     assert_eq!(output.status.code(), Some(10), "{}", text(&output.stderr));

@@ -476,11 +476,12 @@ fn a_reload_is_asked_for_and_says_what_came_of_it() {
     assert_eq!(list(&now, "services"), ["new", "up"]);
 
     write("sessions_a_peer = 7\n");
-    let said = place.succeeds(&words);
-    assert!(
-        said.contains("restart the node to apply: sessions_a_peer"),
-        "{said}"
-    );
+    let output = place.run(&words);
+    let why = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{why}");
+    let expected = "cepa: restart the node to apply sessions_a_peer; the rest was taken over\n";
+    assert_eq!(why, expected);
+    assert!(text(&output.stdout).contains("  service up: withdrawn\n"));
 
     // Nothing of a wrong file is taken over.
     write("[services.up]\nto = 7\n");
