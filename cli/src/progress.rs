@@ -212,10 +212,10 @@ impl Progress {
             HumanBytes(bytes),
             in_words(time)
         );
-        let line = Line::from(text).with("files", files).with("bytes", bytes);
-        say(line
-            .with("transferred", moved)
-            .with("seconds", time.as_secs_f64()));
+        let line = Line::from(text)
+            .number("files", files)
+            .number("bytes", bytes);
+        say(line.number("transferred", moved).seconds("seconds", time));
         match self.failed.load(Relaxed) {
             0 => Ok(()),
             1 => Err(some("1 was not copied")),
