@@ -529,6 +529,7 @@ impl Services {
         };
         let _line = self.holders.hold(to, asks);
         served.joined_to(&near.stream);
+        near.notify(Message::Opened);
         if near.stream.control().is_none() && is_command(to) {
             near.notify(Message::Stderr(NO_TERMINAL.to_owned()));
         }
