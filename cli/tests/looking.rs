@@ -606,7 +606,14 @@ fn a_peer_is_shown_its_own_session_and_all_if_its_owner_says_so() {
         "{seen:#}"
     );
 
+    assert_eq!(seen["shows"], "own");
+    let table = ask(&ann, &[]);
+    let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("; your own alone: whom its owner names with --allow-status"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+
     let seen: Value = serde_json::from_str(&ask(&bob, &["--json"])).unwrap();
+    assert_eq!(seen["shows"], "all");
     let peers: Vec<_> = list(&seen, "sessions")
         .iter()
         .map(|it| &it["peer"])
@@ -616,6 +623,7 @@ fn a_peer_is_shown_its_own_session_and_all_if_its_owner_says_so() {
         "{seen:#}"
     );
     let table = ask(&bob, &[]);
+    assert!(!table.contains("your own alone"), "{table}");
     assert!(table.starts_with("command     cepa serve, up "), "{table}");
     assert!(
         table.lines().all(|line| line.chars().count() <= 80),
@@ -631,6 +639,7 @@ fn who_is_not_allowed_by_name_is_shown_nothing() {
     let words = ["status", &server.address(), "--expect", &server.id()];
     let line = place.fails_quietly(&words, 7);
     assert!(line.contains("does not show you its status"), "{line}");
+    assert!(line.contains("ask its owner to update it"), "{line}");
     server.wait_for("cepa.status");
     // Neither an address nor a socket, and both.
     place.fails(&["status"], 2);
