@@ -73,7 +73,7 @@ use std::error::Error as _;
 use std::ffi::OsString;
 
 use cepa::transports::{self, Endpoint};
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
 #[cfg(feature = "completions")]
@@ -358,6 +358,9 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
     let (mut cli, matches) = parsed.map_err(|e| match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Early::Text(e.to_string()),
         _ => {
+            if let Some(failure) = unreadable(&e) {
+                return Early::Failed(failure);
+            }
             let (name, here) = command_of(words);
             let guess = guess::of(&e, words, &Cli::command(), &here);
             let guess = guess.map_or(String::new(), |guess| format!("; {guess}"));
@@ -402,6 +405,16 @@ fn help_of(words: &[OsString]) -> Vec<OsString> {
         }
         _ => words.to_vec(),
     }
+}
+
+/// Why nobody can say what a name stands for: it is not the word that is wrong.
+fn unreadable(e: &clap::Error) -> Option<Failure> {
+    let Some(ContextValue::String(word)) = e.get(ContextKind::InvalidValue) else {
+        return None;
+    };
+    (e.kind() == ErrorKind::ValueValidation && word.contains('@'))
+        .then(crate::names::unreadable)
+        .flatten()
 }
 
 /// One line of clap's error: what is wrong, and its tip.

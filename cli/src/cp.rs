@@ -48,7 +48,7 @@ pub(crate) async fn run(args: args::Cp) -> Result<(), Failure> {
     let how = "write one in front of the path, as in @NAME:SERVICE/PATH";
     let service = chosen::of_kind(&connection, &job.remote.service, offered::FILES, how).await?;
     let progress = Progress::new();
-    Progress::show();
+    progress.show();
     let mut signals = Signals::watch();
     loop {
         let ended = tokio::select! {

@@ -16,7 +16,7 @@ use cepa::session::{ConnectError, OpenError, SessionEnd, SessionLost};
 use cepa::stack::BindingError;
 use cepa::tls::{TlsConfigError, TlsError};
 use cepa::transports::text::{clean, is_printable};
-use cepa::transports::{Action, Endpoint, TransportError, TransportErrorKind};
+use cepa::transports::{Action, Endpoint, Target, TransportError, TransportErrorKind};
 
 use tokio::task::JoinError;
 
@@ -336,23 +336,25 @@ pub(crate) fn print_json(json: &str) -> Result<(), Failure> {
     write_out(&safe_json(json)).map(drop)
 }
 
-fn on_socket(e: &TransportError) -> bool {
-    let at = e.endpoint().parse::<Endpoint>();
-    at.is_ok_and(|at| at.is_socket() || at.place().is_some())
+/// The code of a failure to dial or to listen.
+fn transport_code(action: Action, endpoint: &str, kind: TransportErrorKind) -> Code {
+    // A command that was to be served is at fault itself; what to listen on otherwise is a question of this machine.
+    let is_command = endpoint
+        .parse::<Endpoint>()
+        .is_ok_and(|at| matches!(at.target(), Target::Exec { .. }));
+    match kind {
+        TransportErrorKind::Lost => Code::Lost,
+        _ if action == Action::Listen && !is_command => Code::Local,
+        // A taken port and a forbidden device are put right on this machine.
+        TransportErrorKind::PermissionDenied | TransportErrorKind::AddressInUse => Code::Local,
+        TransportErrorKind::Invalid => Code::Usage,
+        _ => Code::Connect,
+    }
 }
 
 impl From<TransportError> for Failure {
     fn from(e: TransportError) -> Self {
-        let code = match e.kind() {
-            // What socket to listen on is a question of this machine, whatever is wrong with it. A device is another matter: it is
-            // there or not.
-            _ if e.action() == Action::Listen && on_socket(&e) => Code::Local,
-            // A taken port and a forbidden device are put right on this machine.
-            TransportErrorKind::PermissionDenied | TransportErrorKind::AddressInUse => Code::Local,
-            TransportErrorKind::Invalid => Code::Usage,
-            TransportErrorKind::Lost => Code::Lost,
-            _ => Code::Connect,
-        };
+        let code = transport_code(e.action(), e.endpoint(), e.kind());
         Self::of(code, &e).passing(e.kind().is_transient())
     }
 }
@@ -608,6 +610,34 @@ mod tests {
                  ask its owner to add: --allow {own}"
             )
         );
+    }
+
+    #[test]
+    fn what_to_listen_at_is_a_question_of_this_machine() {
+        use TransportErrorKind::{AddressInUse, Invalid, Lost, NotFound, PermissionDenied};
+        for (action, at, kind, code) in [
+            (Action::Listen, "tcp:127.0.0.1:1", AddressInUse, Code::Local),
+            (Action::Listen, "tcp:192.0.2.1:1", Invalid, Code::Local),
+            (Action::Listen, "unix:/none/x", NotFound, Code::Local),
+            (Action::Listen, "serial:/dev/none", NotFound, Code::Local),
+            (Action::Listen, "pty:/none/x", NotFound, Code::Local),
+            (Action::Listen, "serial:/dev/none", Lost, Code::Lost),
+            (Action::Listen, "exec:none", NotFound, Code::Connect),
+            (Action::Dial, "serial:/dev/none", NotFound, Code::Connect),
+            (
+                Action::Dial,
+                "serial:/dev/none",
+                PermissionDenied,
+                Code::Local,
+            ),
+            (Action::Dial, "pty:/none/x", NotFound, Code::Connect),
+            (Action::Dial, "exec:none", NotFound, Code::Connect),
+            (Action::Dial, "tcp:h:1", Invalid, Code::Usage),
+            (Action::Dial, "tcp:h:1", Lost, Code::Lost),
+        ] {
+            let is = transport_code(action, at, kind);
+            assert_eq!(is, code, "{action:?} {at} {kind:?}");
+        }
     }
 
     #[test]

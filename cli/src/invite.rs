@@ -30,7 +30,7 @@ use crate::keep::Keep;
 use crate::mesh_node::Mesh;
 use crate::reach::{self, GOODBYE};
 use crate::say::on_screen;
-use crate::{folder, id, inviting, qr, settings_file, short_code, stack, trust};
+use crate::{folder, id, inviting, qr, redeemed, settings_file, short_code, stack, trust};
 
 /// How long a session may have nothing open. Who has opened the pairing has as long for its proof, by the protocol itself.
 const IDLE: Duration = Duration::from_secs(30);
@@ -116,7 +116,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         pin!(async {
             if let Some(offer) = offer {
                 short_code::give(offer, &made.code, "cepa invite").await?;
-                say("the code was used");
+                short_code::used("cepa join", || false).await;
             }
             std::future::pending::<Result<PeerId, Failure>>().await
         }),
@@ -313,6 +313,9 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
         PairingError::Open(e) => Failure::from(e),
         e => Failure::of(Code::Refused, &e),
     })?;
+    if let Ok(short) = short.parse() {
+        redeemed::forget(&short);
+    }
     // Where it is served later is another matter; known by name it is from now on.
     let (address, rest) = places.split_first().ok_or_else(nowhere)?;
     let place = place_of(address);

@@ -113,8 +113,12 @@ mod programs;
 mod progress;
 #[cfg_attr(not(feature = "mesh"), path = "left_out/qr.rs")]
 mod qr;
+#[cfg(any(feature = "files", feature = "forward"))]
+mod rate;
 mod reach;
 mod reconnect;
+#[cfg(feature = "mesh")]
+mod redeemed;
 #[cfg_attr(not(feature = "mesh"), path = "left_out/references.rs")]
 mod references;
 #[cfg(feature = "mesh")]

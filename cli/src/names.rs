@@ -160,6 +160,17 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Why the files that have the names cannot be read, if they can't.
+pub(crate) fn unreadable() -> Option<Failure> {
+    let settings = settings_file::read()
+        .err()
+        .filter(|failure| failure.code == Code::Local);
+    settings.or_else(|| {
+        let known = folder::known_peers().ok()?.read();
+        Some(Failure::new(Code::Local, known.err()?.to_string()))
+    })
+}
+
 /// Whether a word without its `@` is a name.
 pub(crate) fn has(name: &str) -> bool {
     let settings = settings_file::read().unwrap_or_default();

@@ -3,18 +3,23 @@
 //! What counts is what has arrived at the other end by its own word: this end's buffers take in a second what a serial line
 //! carries in an hour.
 
+use std::fmt::Write;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use cepa::transports::text::clean;
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use indicatif::{
+    HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+    TermLike,
+};
 
-use crate::columns::count;
+use crate::columns::{count, size};
 use crate::exit::{Code, Failure, say};
 use crate::files::report::Report;
 use crate::keep::in_words;
+use crate::rate::Rate;
 use crate::say::{Line, has_status_line};
 use crate::stderr::{self, columns};
 
@@ -24,9 +29,8 @@ static BAR: OnceLock<ProgressBar> = OnceLock::new();
 /// Columns of the name in the line, so that all of it fits 80: ` 100% 1023.99 MiB/1023.99 MiB 1023.99 MiB/s 59:59 left`.
 const NAME: usize = 22;
 
-const TEMPLATE: &str =
-    "{msg} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
-const WITHOUT_TOTAL: &str = "{msg} {binary_bytes} {binary_bytes_per_sec}";
+const TEMPLATE: &str = "{msg} {percent:>3}% {binary_bytes}/{binary_total_bytes}{rate}{left}";
+const WITHOUT_TOTAL: &str = "{msg} {binary_bytes}{rate}";
 
 /// The status line as what the bar is drawn on: `stderr.rs` takes it away before other lines, and shows it again behind them.
 #[derive(Debug, Default)]
@@ -95,11 +99,13 @@ pub(crate) struct Progress {
     /// What has arrived in the sessions before.
     before: AtomicU64,
     counted: AtomicBool,
+    rate: Mutex<Rate>,
+    this: Weak<Self>,
 }
 
 impl Progress {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
             begun: Instant::now(),
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -109,18 +115,20 @@ impl Progress {
             unsent: AtomicU64::new(0),
             before: AtomicU64::new(0),
             counted: AtomicBool::new(false),
+            rate: Mutex::default(),
+            this: this.clone(),
         })
     }
 
     /// Shows it from now on, where somebody looks.
-    pub(crate) fn show() {
+    pub(crate) fn show(self: &Arc<Self>) {
         if !has_status_line() {
             return;
         }
         let line = Box::new(OnStatusLine::default());
         let bar =
             ProgressBar::with_draw_target(None, ProgressDrawTarget::term_like_with_hz(line, 4));
-        if let Ok(style) = ProgressStyle::with_template(WITHOUT_TOTAL) {
+        if let Some(style) = self.style(WITHOUT_TOTAL) {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(500));
@@ -149,6 +157,39 @@ impl Progress {
         }
     }
 
+    /// What was carried: not what was there.
+    fn moved(&self) -> u64 {
+        self.before.load(Relaxed) + self.arrived.load(Relaxed)
+    }
+
+    /// Bytes carried a second, by now.
+    fn rate(&self) -> Option<f64> {
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        rate.count(Instant::now(), self.moved());
+        rate.a_second()
+    }
+
+    /// The form of the line, whose rate and time are those of what is carried.
+    fn style(&self, template: &str) -> Option<ProgressStyle> {
+        let this = self.this.clone();
+        let rate = move |_: &ProgressState, out: &mut dyn Write| {
+            let rate = this.upgrade().and_then(|it| it.rate());
+            let _ = rate.map(|rate| write!(out, " {}/s", size(rate)));
+        };
+        let this = self.this.clone();
+        let left = move |state: &ProgressState, out: &mut dyn Write| {
+            let rate = this.upgrade().and_then(|it| it.rate());
+            let rest = state.len().map(|all| all.saturating_sub(state.pos()));
+            if let (Some(rate), Some(rest)) = (rate, rest)
+                && let Some(time) = time_for(rest, rate)
+            {
+                let _ = write!(out, " {:#} left", HumanDuration(time));
+            }
+        };
+        let style = ProgressStyle::with_template(template).ok()?;
+        Some(style.with_key("rate", rate).with_key("left", left))
+    }
+
     fn draw(&self) {
         if let Some(bar) = BAR.get() {
             let parts = [&self.arrived, &self.present, &self.unsent];
@@ -159,7 +200,7 @@ impl Progress {
     /// Says how it went.
     pub(crate) fn ended(&self) -> Result<(), Failure> {
         let (files, bytes) = (self.files.load(Relaxed), self.bytes.load(Relaxed));
-        let moved = self.before.load(Relaxed) + self.arrived.load(Relaxed);
+        let moved = self.moved();
         let time = self.begun.elapsed();
         let there = match bytes.saturating_sub(moved) {
             0 => String::new(),
@@ -171,10 +212,10 @@ impl Progress {
             HumanBytes(bytes),
             in_words(time)
         );
-        let line = Line::from(text).with("files", files).with("bytes", bytes);
-        say(line
-            .with("transferred", moved)
-            .with("seconds", time.as_secs_f64()));
+        let line = Line::from(text)
+            .number("files", files)
+            .number("bytes", bytes);
+        say(line.number("transferred", moved).seconds("seconds", time));
         match self.failed.load(Relaxed) {
             0 => Ok(()),
             1 => Err(some("1 was not copied")),
@@ -185,6 +226,14 @@ impl Progress {
 
 fn some(what: &str) -> Failure {
     Failure::new(Code::Some, format!("{what}; each has a line above"))
+}
+
+/// How long so many bytes take; not told where nothing passes.
+// A count of bytes is far below 2^52.
+#[allow(clippy::cast_precision_loss)]
+fn time_for(bytes: u64, rate: f64) -> Option<Duration> {
+    let seconds = (rate >= 1.0).then(|| bytes as f64 / rate)?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// The end of a long name: that is where names differ.
@@ -236,7 +285,7 @@ impl Report for Progress {
             && !self.counted.swap(true, Relaxed)
         {
             bar.set_length(bytes);
-            if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+            if let Some(style) = self.style(TEMPLATE) {
                 bar.set_style(style);
             }
         }
@@ -246,6 +295,22 @@ impl Report for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of a copy that goes on, only what is carried is a rate and takes time.
+    #[test]
+    fn what_was_there_is_not_carried() {
+        let progress = Progress::new();
+        progress.begins("a", 1 << 40);
+        progress.arrived(1000);
+        assert_eq!(progress.moved(), 1000);
+        progress.again();
+        progress.begins("a", 1 << 40);
+        progress.arrived(500);
+        assert_eq!(progress.moved(), 1500);
+        let _ = progress.style(TEMPLATE).unwrap();
+        assert_eq!(time_for(3000, 1500.0), Some(Duration::from_secs(2)));
+        assert_eq!(time_for(3000, 0.0), None);
+    }
 
     #[test]
     fn the_line_fits_80_columns() {

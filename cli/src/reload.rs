@@ -23,16 +23,19 @@ pub(crate) async fn run(args: Reload) -> Result<(), Failure> {
     if changed.is_empty() && later.is_empty() && failed.is_empty() {
         text += "  nothing has changed\n";
     }
-    if !later.is_empty() {
-        let _ = writeln!(text, "  restart the node to apply: {}", later.join(", "));
-    }
     exit::print(&text)?;
-    if failed.is_empty() {
-        return Ok(());
-    }
-    let why = format!(
-        "{}; the rest was taken over. Mend that, and reload again",
-        failed.join("; ")
-    );
+    let later = later.join(", ");
+    let why = match (failed.is_empty(), later.is_empty()) {
+        (true, true) => return Ok(()),
+        (true, false) => format!("restart the node to apply {later}; the rest was taken over"),
+        (false, later_is_empty) => {
+            let failed = failed.join("; ");
+            let later = match later_is_empty {
+                true => String::new(),
+                false => format!(", and restart the node to apply {later}"),
+            };
+            format!("{failed}; the rest was taken over. Mend that, and reload again{later}")
+        }
+    };
     Err(Failure::new(Code::Other, why))
 }

@@ -11,6 +11,7 @@ use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal as _};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use cepa::transports::text::{clean, is_printable};
 use serde_json::{Map, Value};
@@ -68,9 +69,23 @@ impl<T: Display> From<T> for Line {
 
 impl Line {
     /// With a field, unless it has one of that name. Only JSON shows it.
-    pub(crate) fn with(mut self, name: &'static str, value: impl Display) -> Self {
+    pub(crate) fn with(self, name: &'static str, value: impl Display) -> Self {
+        self.field(name, value.to_string().into())
+    }
+
+    /// The same with a number, which JSON has as one.
+    pub(crate) fn number(self, name: &'static str, value: impl Into<serde_json::Number>) -> Self {
+        self.field(name, Value::Number(value.into()))
+    }
+
+    /// The same with a time in seconds, to the millisecond.
+    pub(crate) fn seconds(self, name: &'static str, time: Duration) -> Self {
+        self.field(name, ((time.as_secs_f64() * 1e3).round() / 1e3).into())
+    }
+
+    fn field(mut self, name: &'static str, value: Value) -> Self {
         if self.fields.iter().all(|(other, _)| *other != name) {
-            self.fields.push((name, value.to_string().into()));
+            self.fields.push((name, value));
         }
         self
     }
@@ -310,12 +325,11 @@ mod tests {
 
     #[test]
     fn a_field_replaces_nothing_and_the_first_of_its_name_counts() {
-        let line = Line::from("m").with("time", 1).with("a", 1).with("a", 2);
+        let line = Line::from("m").with("time", 1).number("a", 1).with("a", 2);
+        let line = line.seconds("b", Duration::from_micros(1_234_567));
         let object: Value = serde_json::from_str(&line.error(5).json()).unwrap();
-        assert_eq!(
-            (&object["a"], &object["exit_code"]),
-            (&"1".into(), &5.into())
-        );
+        assert_eq!((&object["a"], &object["exit_code"]), (&1.into(), &5.into()));
+        assert_eq!(object["b"], 1.235);
         assert_eq!(object["level"], "ERROR");
         assert!(object["time"].as_str().unwrap().ends_with('Z'));
     }

@@ -266,18 +266,9 @@ impl Services {
                 done.map_err(|e| e.to_string())
             }),
             Target::Dial(to) => Box::pin(self.dial(name, to, call)),
-            Target::Socks(_) => Box::pin(async {
-                let _ = call.refuse(ONLY_SOCKS).await;
-                Ok(())
-            }),
-            Target::Files(_) => Box::pin(async {
-                let _ = call.refuse(ONLY_FILES).await;
-                Ok(())
-            }),
-            Target::Command(_) => Box::pin(async {
-                let _ = call.refuse(ONLY_PROGRAMS).await;
-                Ok(())
-            }),
+            Target::Socks(_) => Box::pin(other_form(call, ONLY_SOCKS)),
+            Target::Files(_) => Box::pin(other_form(call, ONLY_FILES)),
+            Target::Command(_) => Box::pin(other_form(call, ONLY_PROGRAMS)),
         };
         tell(peer, name, serving.await);
     }
@@ -357,16 +348,13 @@ impl Services {
                 Some(target @ (Target::Echo | Target::Dial(_))),
             ) => Some(target),
             (_, Some(Target::Socks(_))) => {
-                let _ = call.refuse(ONLY_SOCKS).await;
-                return;
+                return tell(peer, &name, other_form(call, ONLY_SOCKS).await);
             }
             (_, Some(Target::Files(_))) => {
-                let _ = call.refuse(ONLY_FILES).await;
-                return;
+                return tell(peer, &name, other_form(call, ONLY_FILES).await);
             }
             (_, Some(Target::Command(_))) => {
-                let _ = call.refuse(ONLY_PROGRAMS).await;
-                return;
+                return tell(peer, &name, other_form(call, ONLY_PROGRAMS).await);
             }
             _ => None,
         };
@@ -541,6 +529,7 @@ impl Services {
         };
         let _line = self.holders.hold(to, asks);
         served.joined_to(&near.stream);
+        near.notify(Message::Opened);
         if near.stream.control().is_none() && is_command(to) {
             near.notify(Message::Stderr(NO_TERMINAL.to_owned()));
         }
@@ -558,6 +547,12 @@ const ONLY_FILES: &str = "this service has files; use it with `cepa cp`, as @NAM
 
 /// What a peer reads that opens a list of programs as if it were a stream.
 const ONLY_PROGRAMS: &str = "this service runs programs; use it with `cepa exec ADDR -- CMD ARGS…`";
+
+/// Refuses a call that wants a service as what it is not. Its owner reads the same: whoever has called may not know what to do with that.
+async fn other_form(call: Call, why: &str) -> Result<(), String> {
+    let _ = call.refuse(why).await;
+    Err(format!("refused, {why}"))
+}
 
 /// Tells how a service has failed, if it has.
 fn tell(peer: PeerId, name: &str, served: Result<(), String>) {

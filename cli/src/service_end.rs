@@ -16,6 +16,7 @@ use cepa::mux::Substream;
 use cepa::onion::Onion;
 use cepa::session::reserved::WATCH_PREFIX;
 use cepa::session::{OpenError, ServiceName, Session};
+use tokio::sync::Notify;
 
 use crate::console::framed::Framed;
 use crate::console::wire::{self, Found, Message, Status};
@@ -121,11 +122,27 @@ struct Heard {
     status: Option<Status>,
     /// How long the server keeps the console while nobody is attached.
     keep: Option<Duration>,
+    /// Told once the service is open, where the server says so.
+    opened: Arc<Notify>,
 }
 
 impl Ending {
     pub(crate) fn take(&self) -> Option<Status> {
         self.lock().status.take()
+    }
+
+    /// Waits until the service is said to be open, which an older server does not do.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(crate) async fn opened(&self) {
+        let opened = Arc::clone(&self.lock().opened);
+        opened.notified().await;
+    }
+
+    /// Whether it has said that it failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.lock().status, Some(Status::Failed(_)))
     }
 
     /// How long the server keeps the console while nobody is attached, where it has said so.
@@ -260,6 +277,7 @@ fn framed(
             // The output stands behind it.
             stderr::flush(SAID);
         }
+        Message::Opened => ending.lock().opened.notify_one(),
         Message::Terminal(_)
         | Message::Break
         | Message::Line(..)

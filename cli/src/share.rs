@@ -147,7 +147,8 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
     let mut given = pin!(async {
         if let Some(offer) = offer {
             short_code::give(offer, &text, "cepa share").await?;
-            say("the code was used");
+            let shown = || tickets.holder().is_some();
+            short_code::used("the command above", shown).await;
         }
         std::future::pending::<Result<(), Failure>>().await
     });

@@ -5,16 +5,20 @@ use cepa::identity::{Identity, Invitation};
 use cepa::node::{Node, PeerAddr};
 use cepa::protocols::code::{self, CodeError, CodeRefusal, Offer, ShortCode};
 use cepa::protocols::ticket::Ticket;
+use std::convert::Infallible;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::args::{CodeRelay, DialTarget, Trust};
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, say};
 use crate::keep::Keep;
-use crate::{reach, settings_file};
+use crate::{reach, redeemed, settings_file};
 
 /// What is offered goes on for so long behind the end of its code: it is the relay that says that the code has expired.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// How long whoever has used a code may take to be here.
+const MOMENT: Duration = Duration::from_secs(10);
 
 /// What a command for a friend says besides the code, which does not say where it was made: the relay that was named here. The default one
 /// may be theirs, too.
@@ -25,7 +29,7 @@ pub(crate) fn made_at(is_short: bool, relays: &[PeerAddr]) -> String {
     }
 }
 
-/// In the place of a short code the ticket that it stands for. The code is used up by that.
+/// In the place of a short code the ticket that it stands for. The code is used up by that, but for who runs this again.
 pub(crate) async fn redeem(
     target: &mut DialTarget,
     trust: &Trust,
@@ -45,15 +49,12 @@ pub(crate) async fn redeem(
         return Ok(());
     }
     Err(match text.parse::<Invitation>() {
-        Ok(_) => for_another(
-            "an invitation, so it is for `cepa join`",
-            "cepa invite --code",
-        ),
+        Ok(_) => for_another("an invitation", "`cepa join`"),
         Err(_) => unknown(),
     })
 }
 
-/// The invitation that a short code stands for. The code is used up by that.
+/// The invitation that a short code stands for. The code is used up by that, but for who runs this again.
 pub(crate) async fn invitation(
     code: &ShortCode,
     relay: &CodeRelay,
@@ -62,16 +63,15 @@ pub(crate) async fn invitation(
     let text = fetch(code, relay, identity).await?;
     text.parse().map_err(|_| match text.parse::<Ticket>() {
         Ok(_) => for_another(
-            "a ticket, so it is for `cepa forward`, `connect`, `console`, `exec` or `cp`",
-            "cepa share --code",
+            "a ticket",
+            "`cepa forward`, `connect`, `console`, `exec` or `cp`",
         ),
         Err(_) => unknown(),
     })
 }
 
-fn for_another(what: &str, maker: &str) -> Failure {
-    let why =
-        format!("the code leads to {what}, and was used up by this; ask for another one ({maker})");
+fn for_another(what: &str, commands: &str) -> Failure {
+    let why = format!("the code leads to {what}: give the same code here to {commands}");
     Failure::new(Code::Usage, why)
 }
 
@@ -95,11 +95,19 @@ async fn fetch(
             )
         })?,
     };
+    if let Some(text) = redeemed::earlier(relay.peer(), code) {
+        return Ok(text);
+    }
     let (session, node) = reach::dial(&relay, identity, false, Keep::Not).await?;
     let fetched = code::fetch(&session, code).await;
     node.shutdown(Duration::ZERO).await;
     let bytes = fetched.map_err(|e| failure(&e))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| unknown())?;
+    if let Err(e) = redeemed::keep(relay.peer(), code, text) {
+        say(format_args!(
+            "warning: cannot keep what the code leads to ({e}), so no command can use it again"
+        ));
+    }
     Ok(Zeroizing::new(text.to_owned()))
 }
 
@@ -149,6 +157,18 @@ pub(crate) async fn give(offer: Offer, made: &str, command: &str) -> Result<(), 
         ),
         _ => failure(&error),
     })
+}
+
+/// Says that the code was used, and, if nothing comes of that for a while, what the other side can do. Never ends.
+pub(crate) async fn used(commands: &str, is_over: impl Fn() -> bool) -> Infallible {
+    say("the code was used");
+    tokio::time::sleep(MOMENT).await;
+    if !is_over() {
+        say(format_args!(
+            "the code was used, but nothing came of it yet: was it given to another command? There, the same code goes on for {commands}"
+        ));
+    }
+    std::future::pending().await
 }
 
 fn failure(error: &CodeError) -> Failure {

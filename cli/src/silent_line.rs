@@ -8,6 +8,7 @@
 //!
 //! It is said on standard error, once for each of the three, and only upwards in this order; nothing once a frame has come.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,9 @@ use cepa::transports::Endpoint;
 use tokio::time::sleep;
 
 use crate::exit::say;
+
+/// Ends a frame of the link, and begins the next.
+const FLAG: u8 = 0x7e;
 
 /// How long silence is nothing to speak of.
 const SILENT: Duration = Duration::from_secs(5);
@@ -57,6 +61,10 @@ struct Bytes {
     /// The last of them, and whether a login was ever among them.
     tail: Vec<u8>,
     login: bool,
+    /// The last byte that was shown.
+    shown: Option<u8>,
+    /// How many frames had come when something was last heard that is none.
+    frames: u64,
 }
 
 /// What that means.
@@ -80,7 +88,10 @@ impl Heard {
         link.chatter = Some(Arc::new(move |bytes: &[u8]| {
             this.take(bytes);
             if let Some(shown) = &this.shown {
-                shown(bytes);
+                let bytes = this.to_show(bytes);
+                if !bytes.is_empty() {
+                    shown(&bytes);
+                }
             }
         }));
         link.stats = Some(heard.stats.clone());
@@ -95,6 +106,20 @@ impl Heard {
         let over = heard.tail.len().saturating_sub(TAIL);
         heard.tail.drain(..over);
         heard.login |= is_login(&heard.tail);
+    }
+
+    /// What of it a person wants to see: before the first frame only text, since a line may still hold frames of an earlier link, whole and
+    /// in parts.
+    fn to_show<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let frames = self.stats.stats().unwrap_or_default().received;
+        let mut heard = self.lock();
+        // The frames that came with it may stand behind it.
+        let shown = match std::mem::replace(&mut heard.frames, frames) {
+            0 => Cow::Owned(only_text(bytes)),
+            _ => Cow::Borrowed(bytes),
+        };
+        heard.shown = shown.last().copied().or(heard.shown);
+        shown
     }
 
     /// What is to be said where somebody is asked to log in, though a probe has taken the echo of that for a loopback plug.
@@ -127,7 +152,7 @@ impl Heard {
 
     /// What is shown of the line ends there before something is said of it.
     async fn end_line(&self) {
-        let ends = self.lock().tail.last().is_none_or(|last| *last == b'\n');
+        let ends = self.lock().shown.is_none_or(|last| last == b'\n');
         if let Some(shown) = self.shown.as_ref().filter(|_| !ends) {
             shown(b"\n");
             sleep(SHOWN).await;
@@ -164,6 +189,31 @@ impl Heard {
         // It is whole after every statement.
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What stands between frames: pieces between flags that are text, with the flags between two of them.
+fn only_text(bytes: &[u8]) -> Vec<u8> {
+    let (mut text, mut behind_text) = (Vec::new(), false);
+    for (n, piece) in bytes.split(|byte| *byte == FLAG).enumerate() {
+        if is_frame_like(piece) {
+            behind_text = false;
+            continue;
+        }
+        if behind_text && n > 0 {
+            text.push(FLAG);
+        }
+        text.extend(piece);
+        behind_text = !piece.is_empty();
+    }
+    text
+}
+
+/// Of a frame, more than half the bytes are none of text; of text with some noise, few are.
+fn is_frame_like(piece: &[u8]) -> bool {
+    let strange = |c: char| c.is_control() && !"\t\n\r\x08\x07\x1b".contains(c);
+    let strange = |text: &str| text.chars().filter(|c| strange(*c)).count();
+    let of_chunk = |it: std::str::Utf8Chunk<'_>| it.invalid().len() + strange(it.valid());
+    piece.utf8_chunks().map(of_chunk).sum::<usize>() * 4 > piece.len()
 }
 
 /// Whether somebody is asked to log in, or to type a command.
@@ -235,6 +285,29 @@ mod tests {
         }
         assert!(it.lock().tail.len() <= TAIL);
         it.means()
+    }
+
+    /// What an earlier link has left in a line is none of a person's business; what a board prints is.
+    #[test]
+    fn before_the_first_frame_only_text_is_shown() {
+        for (heard, shown) in [
+            (
+                &b"\x01\x9a\xc3\x00\x7e\x02\x00\x17\xd1\x99\xf3\x7e"[..],
+                &b""[..],
+            ),
+            (b"U-Boot 2026.01\r\n=> ", b"U-Boot 2026.01\r\n=> "),
+            (b"root@board:~# ls ~/a", b"root@board:~# ls ~/a"),
+            (b"\x7e\x02\x00\x17\xd1\x7elogin: ", b"login: "),
+            (b"\x00U-Boot\r\n", b"\x00U-Boot\r\n"),
+            ("Größe\n".as_bytes(), "Größe\n".as_bytes()),
+            (b"\xc0\xc0\xc0", b""),
+        ] {
+            assert_eq!(only_text(heard), shown, "{heard:?}");
+        }
+        let it = Heard::default();
+        assert_eq!(*it.to_show(b"\x02\x00\x17"), b""[..]);
+        it.lock().frames = 1;
+        assert_eq!(*it.to_show(b"\x02\x00\x17"), b"\x02\x00\x17"[..]);
     }
 
     #[test]

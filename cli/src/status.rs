@@ -193,7 +193,17 @@ fn table(status: &Value) -> String {
     let all = status["session_count"].as_u64().unwrap_or_default();
     let streams = sessions.iter().filter_map(|it| it["stream_count"].as_u64());
     let streams = count(streams.sum(), "stream");
-    line(&mut out, "sessions", &format!("{all}, with {streams}"));
+    let whose = match status["shows"].as_str() {
+        Some("own") => {
+            "; your own alone: whom its owner names with --allow-status (`allow_status` in a node's file) sees all"
+        }
+        _ => "",
+    };
+    line(
+        &mut out,
+        "sessions",
+        &format!("{all}, with {streams}{whose}"),
+    );
     for it in sessions {
         session(&mut out, it);
     }

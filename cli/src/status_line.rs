@@ -4,14 +4,15 @@
 //! a second, and written only where it has changed. Nobody but a person at a terminal gets one.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::columns::{count, size};
 use crate::connection::Connected;
+use crate::rate::Rate;
 use crate::say;
 use crate::stack;
 use crate::standing::Current;
@@ -19,9 +20,6 @@ use crate::stderr::{self, columns};
 
 /// How often it is drawn.
 const PACE: Duration = Duration::from_millis(500);
-
-/// How much of a rate is what it was before the last piece of time: about two seconds count.
-const KEPT: f64 = 0.7;
 
 /// A status line; gone when this is dropped.
 pub(crate) struct StatusLine(Option<JoinHandle<()>>);
@@ -47,18 +45,19 @@ async fn draw(mut standing: Current, room: Arc<Semaphore>) {
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sums = Sums::default();
-    let (mut rates, mut before) = (Rates::default(), (Instant::now(), (0, 0)));
+    let (mut to, mut from) = (Rate::default(), Rate::default());
     let mut shown = String::new();
     loop {
         pace.tick().await;
         let now = standing.borrow_and_update().clone();
         let bytes = sums.of(now.as_ref());
-        let passed = before.0.elapsed();
-        rates.count(bytes.0 - before.1.0, bytes.1 - before.1.1, passed);
-        before = (Instant::now(), bytes);
+        let moment = Instant::now();
+        to.count(moment, bytes.0);
+        from.count(moment, bytes.1);
         let open = stack::connections().saturating_sub(room.available_permits());
         let is_connected = now.is_some_and(|it| it.session.path().is_some());
-        let line = line(bytes, is_connected.then_some(rates), open, columns());
+        let rates = is_connected.then(|| (to.a_second(), from.a_second()));
+        let line = line(bytes, rates, open, columns());
         if line != shown {
             stderr::status(line.clone());
             shown = line;
@@ -102,34 +101,27 @@ impl Sums {
     }
 }
 
-/// Bytes a second, out and in.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Rates(f64, f64);
-
-impl Rates {
-    // A count of bytes is far below 2^52.
-    #[allow(clippy::cast_precision_loss)]
-    fn count(&mut self, out: u64, inward: u64, passed: Duration) {
-        let seconds = passed.as_secs_f64().max(0.001);
-        for (rate, bytes) in [(&mut self.0, out), (&mut self.1, inward)] {
-            *rate = *rate * KEPT + bytes as f64 / seconds * (1.0 - KEPT);
-            if *rate < 1.0 {
-                *rate = 0.0;
-            }
-        }
-    }
-}
-
-fn line(bytes: (u64, u64), rates: Option<Rates>, open: usize, columns: usize) -> String {
+/// Bytes out and in, with their rates if they are known, while there is a connection.
+fn line(
+    bytes: (u64, u64),
+    rates: Option<(Option<f64>, Option<f64>)>,
+    open: usize,
+    columns: usize,
+) -> String {
     let open = count(open as u64, "connection");
     #[allow(clippy::cast_precision_loss)]
     let (out, inward) = (size(bytes.0 as f64), size(bytes.1 as f64));
     let line = match rates {
-        Some(Rates(to, from)) => format!(
-            "out {out}, {}/s; in {inward}, {}/s; {open}",
-            size(to),
-            size(from)
-        ),
+        Some((to, from)) => {
+            let a_second = |rate: Option<f64>| {
+                rate.map_or_else(String::new, |rate| format!(", {}/s", size(rate)))
+            };
+            format!(
+                "out {out}{}; in {inward}{}; {open}",
+                a_second(to),
+                a_second(from)
+            )
+        }
         None => format!("out {out}; in {inward}; {open}; reconnecting"),
     };
     line.chars().take(columns).collect()
@@ -142,29 +134,20 @@ mod tests {
     #[test]
     fn the_longest_line_fits_and_a_narrow_terminal_gets_its_beginning() {
         let most = (999 << 40, 999 << 40);
-        let rates = Some(Rates(999e9, 999e9));
+        let rates = Some((Some(999e9), Some(999e9)));
         let longest = line(most, rates, 99_999, 79);
         assert!(
             longest.ends_with("connections") && longest.len() <= 79,
             "{longest}"
+        );
+        assert_eq!(
+            line((1, 2048), Some((None, Some(5.0))), 1, 79),
+            "out 1 B; in 2.0 KiB, 5 B/s; 1 connection"
         );
         assert_eq!(line((1, 2048), None, 1, 14), "out 1 B; in 2.");
         assert_eq!(
             line((1, 2048), None, 1, 79),
             "out 1 B; in 2.0 KiB; 1 connection; reconnecting"
         );
-    }
-
-    #[test]
-    fn a_rate_follows_what_passes_and_ends_at_nothing() {
-        let mut rates = Rates::default();
-        for _ in 0..20 {
-            rates.count(500, 0, Duration::from_millis(500));
-        }
-        assert!((990.0..=1000.0).contains(&rates.0), "{rates:?}");
-        for _ in 0..40 {
-            rates.count(0, 0, Duration::from_millis(500));
-        }
-        assert_eq!(rates, Rates(0.0, 0.0));
     }
 }

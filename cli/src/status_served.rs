@@ -113,7 +113,11 @@ impl Teller {
         let Some(held) = call.memory().hold(most) else {
             return call.refuse(NO_MEMORY).await.map_err(io::Error::from);
         };
-        let answer = self.answer(call.session(), sees_all).await.to_string();
+        let mut answer = self.answer(call.session(), sees_all).await;
+        if let Some(fields) = answer.as_object_mut() {
+            fields.insert("shows".into(), if sees_all { "all" } else { "own" }.into());
+        }
+        let answer = answer.to_string();
         told(call, &answer, held).await
     }
 }
@@ -160,7 +164,7 @@ pub(crate) async fn ask(session: &Session) -> Result<Value, Failure> {
             let failure = Failure::from(e);
             if failure.code == Code::Refused {
                 let why = format!(
-                    "{} does not show you its status: it shows it to peers that it allows by name, and an older cepa to nobody",
+                    "{} does not show you its status: it shows it to peers that it allows by name (ask its owner for --allow with your id), and an older cepa has no such service (ask its owner to update it)",
                     offered::name(session)
                 );
                 return Failure::new(Code::Refused, why);

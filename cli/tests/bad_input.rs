@@ -208,7 +208,8 @@ fn nothing_there_is_5() {
     let missing = format!("unix:{}", place.text("no.sock"));
     place.fails_quietly(&["connect", &missing, "--trust", "any"], 5);
     place.fails_quietly(&["connect", "serial:/dev/cepa-none", "--trust", "any"], 5);
-    place.fails_quietly(&["serve", "serial:/dev/cepa-none", "--allow", "any"], 5);
+    place.fails_quietly(&["serve", "serial:/dev/cepa-none", "--allow", "any"], 8);
+    place.fails_quietly(&["serve", "pty:/cepa-none/x", "--allow", "any"], 8);
     place.fails_quietly(
         &["connect", "exec:/nonexistent/program", "--trust", "any"],
         5,

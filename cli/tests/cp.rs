@@ -427,13 +427,9 @@ fn summary(output: &Output) -> (u64, u64) {
         .lines()
         .rev()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let line = lines
-        .find(|line| line["transferred"].is_string() || line["transferred"].is_u64())
-        .unwrap();
-    let number = |name: &str| match &line[name] {
-        serde_json::Value::String(text) => text.parse().unwrap(),
-        value => value.as_u64().unwrap(),
-    };
+    let line = lines.find(|line| !line["transferred"].is_null()).unwrap();
+    assert!(line["seconds"].is_f64(), "{line}");
+    let number = |name: &str| line[name].as_u64().unwrap();
     (number("bytes"), number("transferred"))
 }
 
@@ -611,6 +607,11 @@ fn a_pipe_that_was_named_is_an_error() {
             line.contains("a device, pipe or socket can't be copied"),
             "{line}"
         );
+    }
+    pair.put("srv/y", b"hello");
+    for to in ["/dev/full", "fifo"] {
+        let line = pair.fails(&[&pair.at("up/y"), to], 8);
+        assert!(line.contains("a device, pipe or socket of this"), "{line}");
     }
     let mut child = pair.command(&["/dev/stdin", &pair.at("up/x")]);
     let output = finish(child.stdin(Stdio::piped()).spawn().unwrap());

@@ -398,6 +398,20 @@ fn a_code_leads_through_the_network_alone() {
     assert_eq!(inviter.end().0, Some(0));
 }
 
+/// Whoever is found by a relay is called by its own id, not by that of the relay.
+#[test]
+fn an_inviter_behind_a_relay_has_a_name_of_its_own() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host);
+    ann.succeeds(&["id", "show"]);
+    let mut inviter = Server::start_at(&ann, &["invite", "--relay", &at], "waiting at relay ");
+    let code = pasted(&mut inviter);
+    bob.succeeds(&["join", &code]);
+    let id = id(&ann);
+    let line = format!("{} {id} ", &id[..12]);
+    assert!(known(&bob).starts_with(&line), "{}", known(&bob));
+}
+
 /// The joiner names who invited, and is told how to go on.
 #[test]
 fn who_joins_chooses_a_name_and_learns_what_comes_next() {

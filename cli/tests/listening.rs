@@ -197,7 +197,7 @@ fn an_adapter_that_is_absent_at_the_start_is_waited_for_beside_other_listeners()
     // Where there is nothing else, it is an error as before.
     place.fails_quietly(
         &["serve", "serial:/dev/no-such-thing", "--service", "e=echo:"],
-        5,
+        8,
     );
 }
 

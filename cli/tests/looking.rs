@@ -476,11 +476,12 @@ fn a_reload_is_asked_for_and_says_what_came_of_it() {
     assert_eq!(list(&now, "services"), ["new", "up"]);
 
     write("sessions_a_peer = 7\n");
-    let said = place.succeeds(&words);
-    assert!(
-        said.contains("restart the node to apply: sessions_a_peer"),
-        "{said}"
-    );
+    let output = place.run(&words);
+    let why = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{why}");
+    let expected = "cepa: restart the node to apply sessions_a_peer; the rest was taken over\n";
+    assert_eq!(why, expected);
+    assert!(text(&output.stdout).contains("  service up: withdrawn\n"));
 
     // Nothing of a wrong file is taken over.
     write("[services.up]\nto = 7\n");
@@ -605,7 +606,14 @@ fn a_peer_is_shown_its_own_session_and_all_if_its_owner_says_so() {
         "{seen:#}"
     );
 
+    assert_eq!(seen["shows"], "own");
+    let table = ask(&ann, &[]);
+    let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("; your own alone: whom its owner names with --allow-status"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+
     let seen: Value = serde_json::from_str(&ask(&bob, &["--json"])).unwrap();
+    assert_eq!(seen["shows"], "all");
     let peers: Vec<_> = list(&seen, "sessions")
         .iter()
         .map(|it| &it["peer"])
@@ -615,6 +623,7 @@ fn a_peer_is_shown_its_own_session_and_all_if_its_owner_says_so() {
         "{seen:#}"
     );
     let table = ask(&bob, &[]);
+    assert!(!table.contains("your own alone"), "{table}");
     assert!(table.starts_with("command     cepa serve, up "), "{table}");
     assert!(
         table.lines().all(|line| line.chars().count() <= 80),
@@ -630,6 +639,7 @@ fn who_is_not_allowed_by_name_is_shown_nothing() {
     let words = ["status", &server.address(), "--expect", &server.id()];
     let line = place.fails_quietly(&words, 7);
     assert!(line.contains("does not show you its status"), "{line}");
+    assert!(line.contains("ask its owner to update it"), "{line}");
     server.wait_for("cepa.status");
     // Neither an address nor a socket, and both.
     place.fails(&["status"], 2);

@@ -277,8 +277,21 @@ fn what_is_wrong_with_the_file_is_told_in_one_line() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
     let line = failed(&place.run(&["config", "check"]), 8);
     assert!(line.contains("chmod 600"), "{line}");
-    let line = place.fails(&["connect", "@board"], 2);
-    assert!(line.contains("chmod 600"), "{line}");
+    for words in [
+        &["connect", "@board"][..],
+        &["cp", "@board:a", "."],
+        &["forward", "@board", "-L", "0=up"],
+        &["connect", "tcp:127.0.0.1:1", "--expect", "@board"],
+    ] {
+        let line = place.fails(words, 8);
+        assert!(line.contains("chmod 600"), "{line}");
+    }
+    fs::remove_file(&file).unwrap();
+    let known = place.path("config/known_peers");
+    fs::write(&known, "").unwrap();
+    fs::set_permissions(&known, fs::Permissions::from_mode(0o644)).unwrap();
+    let line = place.fails(&["connect", "@board"], 8);
+    assert!(line.contains("known_peers"), "{line}");
     // Without a name nobody asks for the file.
     place.fails(&["connect", &nowhere(), "--trust", "any"], 5);
 }

@@ -85,8 +85,13 @@ fn a_code_leads_to_a_friend_once() {
     let output = bob.run_with(&["connect", &code.to_uppercase()], b"hello");
     assert_eq!(text(&output.stdout), "hello", "{output:?}");
     share.wait_for("the code was used");
-    let why = failed(&bob.run(&["connect", &code]), 7);
+    // Nobody else's, and whoever has used it can run the same command again.
+    let eve = Place::new();
+    settle(&eve, &at);
+    let why = failed(&eve.run(&["connect", &code]), 7);
     assert!(why.contains("used this code already"), "{why}");
+    let output = bob.run_with(&["connect", &code], b"again");
+    assert_eq!(text(&output.stdout), "again", "{output:?}");
     let why = failed(&bob.run(&["connect", &another(&format!("77-{}", "x"))]), 7);
     assert!(why.contains("no such code"), "{why}");
     share.signal("INT");
@@ -246,15 +251,51 @@ fn a_wrong_code_uses_an_invitation_up_too() {
 }
 
 #[test]
-fn a_code_for_something_else_says_what_it_is_for() {
+fn a_code_for_something_else_says_what_it_is_for_and_is_of_use_there() {
     let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
     let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
-    let (_share, code) = share(&ann, &["--relay", &at]);
+    let (mut share, code) = share(&ann, &["--relay", &at]);
     let why = failed(&bob.run(&["join", &code, "--relay", &at]), 2);
-    assert!(why.contains("for `cepa forward`"), "{why}");
-    let (_invite, code) = invite(&ann, &["--relay", &at]);
+    assert!(
+        why.contains("give the same code here to `cepa forward`"),
+        "{why}"
+    );
+    share.wait_for("nothing came of it yet");
+    let output = bob.run_with(&["connect", &code, "--relay", &at], b"hello");
+    assert_eq!(text(&output.stdout), "hello", "{output:?}");
+    drop(share);
+
+    let (mut invite, code) = invite(&ann, &["--relay", &at]);
     let why = failed(&bob.run(&["connect", &code, "--relay", &at]), 2);
-    assert!(why.contains("for `cepa join`"), "{why}");
+    assert!(
+        why.contains("give the same code here to `cepa join`"),
+        "{why}"
+    );
+    let told = invite.wait_for("nothing came of it yet");
+    assert!(told.contains("for cepa join"), "{told}");
+    bob.succeeds(&["join", &code, "--relay", &at]);
+    assert_eq!(invite.finish().0, Some(0));
+}
+
+/// Both ends read that a command was the wrong one, and the same code works with the right one; it goes on from an interruption, too.
+#[test]
+fn a_code_that_was_given_to_the_wrong_command_copies_afterwards() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
+    std::fs::create_dir(ann.path("docs")).unwrap();
+    std::fs::write(ann.path("docs/a"), b"hello").unwrap();
+    let (docs, out) = (format!("files:{}", ann.text("docs")), bob.text("out"));
+    let words = ["share", &docs, "--code", "--relay", &at];
+    let mut share = Server::start_at(&ann, &words, "Ctrl-C");
+    let code = share.output_line();
+    let code = code.trim_end();
+    let why = failed(&bob.run(&["connect", code, "--relay", &at]), 7);
+    assert!(why.contains("use it with `cepa cp`"), "{why}");
+    share.wait_for("refused, this service has files");
+    for _ in 0..2 {
+        bob.succeeds(&["cp", &format!("{code}:/a"), &out, "--relay", &at]);
+        assert_eq!(std::fs::read(&out).unwrap(), b"hello");
+    }
 }
 
 #[test]

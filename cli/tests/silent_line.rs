@@ -125,3 +125,24 @@ fn nothing_of_the_link_is_left_on_the_screen() {
     assert!(!seen.contains("\\x"), "{seen:?}");
     assert!(!seen.contains('~'), "{seen:?}");
 }
+
+/// What an earlier link has left in the line, whole frames and the end of one, is not shown; what the board prints is.
+#[test]
+fn frames_of_an_earlier_link_are_not_shown() {
+    let place = Place::new();
+    let (_line, at, mut other) = line(&place);
+    place.succeeds(&["id", "show"]);
+    let words = ["console", &at, "sh", "--trust", "any"];
+    let mut desk = Desk::sit_down(&place, &words, (33, 101));
+    // It has opened the line once something comes.
+    assert!(other.read(&mut [0; 256]).unwrap() > 0);
+    other
+        .write_all(b"\x9a\xc3\x00\x17\x7e\x02\x00\x17\xd1\x99\xf3\x02\x7e\x7e\x03\x91\x80\x00\xfe\x7eU-Boot 2026\r\n")
+        .unwrap();
+    desk.until("U-Boot 2026");
+    desk.type_in("\x03");
+    let passed = desk.passed.clone();
+    let (_, rest) = desk.leave();
+    let seen = passed + &rest;
+    assert!(!seen.contains("\\x") && !seen.contains('~'), "{seen:?}");
+}

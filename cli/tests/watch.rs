@@ -93,6 +93,7 @@ fn a_named_peer_reads_who_has_a_busy_line_and_a_stranger_that_it_is_busy() {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut desk = Desk::sit_down(place, &words, (33, 101));
     desk.until("in use: ann (");
+    assert!(!desk.passed.contains("connected to"), "{}", desk.passed);
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(7), "{seen}");
     // It is free once its holder has left.

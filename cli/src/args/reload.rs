@@ -12,8 +12,9 @@ in it changes nothing.
 
 `cepa serve`, `relay` and `forward` have no file: start them anew.
 
-Exit codes: 0 all of it was taken over; 1 some of it could not be; 2 the file is
-wrong; 5 nothing answers at PATH; 7 that command has no file.")]
+Exit codes: 0 all of it was taken over; 1 some of it could not be, or waits
+until the node is started anew (the line on standard error names it); 2 the file
+is wrong; 5 nothing answers at PATH; 7 that command has no file.")]
 pub(crate) struct Reload {
     /// The control socket of the node: `control` in its file, or its --control
     #[arg(long, value_name = "PATH")]

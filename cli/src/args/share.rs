@@ -32,8 +32,9 @@ The ticket is of no use once this command has ended.
 With --code a short code is printed instead, such as 7-lusab-badaf, which can
 be said on the phone; the friend gives it in the place of TICKET. Both ends
 need the same relay: at each --relay or the default one of `config.toml`. It is
-good for one use within 15 minutes. Whoever gives a
-wrong one uses it up, which ends this command with exit code 7.
+good for one friend, who comes within 15 minutes and can run the same command
+again. Whoever gives a wrong one uses it up, which ends this command with exit
+code 7.
 
 Over a relay neither side needs an open port. Without --relay the default relay
 of `config.toml` is used (`cepa config --help`). Services are as in `cepa serve

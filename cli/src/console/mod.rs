@@ -51,7 +51,9 @@ use cepa::mux::GoAwayCode;
 use cepa::session::{PathChange, Session, SessionEnd};
 use cepa::transports::{self, Endpoint, Stream};
 use futures::FutureExt as _;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, WriteHalf, split};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, WriteHalf, join, split,
+};
 use tokio::time::sleep;
 
 use crate::args;
@@ -147,6 +149,9 @@ pub(crate) async fn run(mut args: args::Console) -> Result<(), Failure> {
     result
 }
 
+/// How long a service may take until it is open or has failed, at a server that does not say so: by then it is there.
+const SOON: Duration = Duration::from_secs(2);
+
 /// How it came to an end.
 enum Outcome {
     /// `~.`, the end of the keyboard, or the signal of this number.
@@ -165,7 +170,8 @@ impl Seat<'_> {
         reconnect: bool,
         chatter: &Chatter,
     ) -> Result<(), Failure> {
-        let mut far = self.open(connection).await?;
+        let far = self.open(connection).await?;
+        let (mut far, is_there) = self.begun(far, &connection.session).await;
         let stdio: Endpoint = "stdio:"
             .parse()
             .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
@@ -190,7 +196,9 @@ impl Seat<'_> {
         } else {
             "connected to"
         };
-        say(self.line(format_args!("{joined} {name} at {short}…{to_leave}")));
+        if is_there {
+            say(self.line(format_args!("{joined} {name} at {short}…{to_leave}")));
+        }
         // Before the terminal is raw: who is killed by a signal leaves it so.
         let signals = Signals::watch();
         let outcome = {
@@ -282,6 +290,40 @@ impl Seat<'_> {
                 };
                 Failure::new(code, message)
             })),
+        }
+    }
+
+    /// Waits a moment for what comes first, and tells whether the service is there: a line that somebody else has is refused once it was to be
+    /// opened, and nobody is connected to it.
+    async fn begun(&self, mut far: Box<dyn Far>, session: &Session) -> (Box<dyn Far>, bool) {
+        // A kept console tells how it is, and does that behind the first line.
+        if self.attach.is_some() || self.watches {
+            return (far, true);
+        }
+        let round_trip = session.mux_stats().round_trip.unwrap_or_default();
+        let mut first = vec![0; 16 * 1024];
+        let begins = async {
+            // It may begin by what terminal this is.
+            far.flush().await?;
+            far.read(&mut first).await
+        };
+        let began = tokio::select! {
+            began = begins => began,
+            () = self.ending.opened() => return (far, true),
+            () = sleep(SOON.max(round_trip * 3)) => return (far, true),
+        };
+        match began {
+            Ok(0) => {
+                let is_there = !self.ending.has_failed();
+                (far, is_there)
+            }
+            Ok(n) => {
+                first.truncate(n);
+                let (output, input) = split(far);
+                let output = io::Cursor::new(first).chain(output);
+                (Box::new(join(output, input)), true)
+            }
+            Err(_) => (far, true),
         }
     }
 

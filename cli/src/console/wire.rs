@@ -43,6 +43,7 @@ const OUTPUT_ENDED: u8 = 5;
 const KEPT: u8 = 6;
 const CONSOLE: u8 = 7;
 const LINE: u8 = 8;
+const OPENED: u8 = 9;
 
 /// A message that is no data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub(crate) enum Message {
     Stderr(String),
     /// From the service, where it has no terminal: no more data comes; how it ends comes later.
     OutputEnded,
+    /// From the service, on a console that is not kept: its device is open, or its command runs. Older ones do not say so.
+    Opened,
     /// From the service, on a console that is kept: first of all, what was found under its name.
     Kept {
         found: Found,
@@ -154,6 +157,7 @@ pub(crate) fn put(message: &Message, out: &mut Vec<u8>) {
             LINE
         }
         Message::OutputEnded => OUTPUT_ENDED,
+        Message::Opened => OPENED,
         Message::Ended(status) => {
             match status {
                 Status::Exited(code) => content.extend([0, *code]),
@@ -314,6 +318,7 @@ impl Decoder {
             Some(&BREAK) => messages.push(Message::Break),
             Some(&LINE) => messages.extend(line(&self.content)?),
             Some(&OUTPUT_ENDED) => messages.push(Message::OutputEnded),
+            Some(&OPENED) => messages.push(Message::Opened),
             Some(&ENDED) => {
                 messages.push(Message::Ended(status(&self.content)?));
                 self.over = true;
@@ -481,6 +486,7 @@ mod tests {
             Message::Ended(Status::Failed("no".to_owned())),
             Message::Stderr("oh".to_owned()),
             Message::OutputEnded,
+            Message::Opened,
             Message::Ended(Status::TakenOver),
             Message::Kept {
                 found: Found::Itself,
@@ -548,7 +554,7 @@ mod tests {
             "03 0000",
             "03 0002 0700",
             "02 0101",
-            "09 ffff",
+            "0a ffff",
             "04 1001",
             "08 0001 00",
             "08 0002 00 02",
@@ -571,7 +577,7 @@ mod tests {
             let read = Decoder::of_kept().take(&hex(wrong), &mut Vec::new());
             assert_eq!(read, Err(NotUnderstood), "{wrong}");
         }
-        let read = Decoder::default().take(&hex("09 0002 abcd 02 0000"), &mut Vec::new());
+        let read = Decoder::default().take(&hex("0a 0002 abcd 02 0000"), &mut Vec::new());
         assert_eq!(read, Ok(vec![Message::Break]));
     }
 
@@ -595,7 +601,7 @@ mod tests {
             (kept.to_owned(), Ok(1)),
             (format!("{kept} 00 0001 78 04 0001 78"), Ok(2)),
             // A kind that is not known is nobody's business, and an end says that there is none.
-            (format!("09 0001 00 {kept}"), Ok(1)),
+            (format!("0a 0001 00 {kept}"), Ok(1)),
             ("03 0001 02".to_owned(), Ok(1)),
             (format!("{kept} 03 0001 03"), Ok(2)),
             ("00 0001 78".to_owned(), Err(NotUnderstood)),

@@ -12,6 +12,9 @@ use super::report::{reason, shown};
 use super::tree::{Folder, Found, Kind, Links, path_of};
 use super::wire::NAME_MAX;
 
+/// What stands where a file is to go that nothing can be copied to.
+const SPECIAL: &str = "there is a device, pipe or socket of this name; give a file or a folder (a service is read with `cepa connect`)";
+
 /// What paths are below of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place<'a> {
@@ -90,6 +93,9 @@ pub(crate) fn find(place: Place<'_>, path: &[u8], several: bool) -> Result<Desti
             return Err(format!("{}: not a folder", shown(path)));
         }
         debug_assert!(found.kind != Kind::Folder, "that was seen above");
+        if matches!((place, found.kind), (Place::Anywhere, Kind::Special)) {
+            return Err(format!("{}: {SPECIAL}", shown(path)));
+        }
     } else if several && !is_folder {
         return Err(format!(
             "{0}: there is no such folder; give {0}/ to make it",

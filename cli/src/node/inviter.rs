@@ -110,7 +110,7 @@ impl Inviter {
         let given = async {
             if let Some(offer) = offer {
                 short_code::give(offer, &made.code, "cepa invite").await?;
-                say("the code was used");
+                short_code::used("cepa join", || false).await;
             }
             pending::<Result<Value, Failure>>().await
         };

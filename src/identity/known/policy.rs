@@ -401,7 +401,11 @@ fn meet(
         known.change(&name, |peer| peer.add_place(place))?;
         name
     } else {
-        let name = known.free_name(place);
+        // A relay leads to many peers, and its id is not this one's.
+        let name = match place.starts_with("relay:") {
+            true => known.free_name(&id.short()),
+            false => known.free_name(place),
+        };
         let mut peer = KnownPeer::new(&name, id)?;
         peer.first_seen = Some(now);
         peer.how = Some(how);
