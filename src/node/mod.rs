@@ -80,9 +80,9 @@ mod config;
 mod connector;
 mod core;
 mod dial;
+mod dials;
 #[cfg(feature = "nat")]
 mod direct;
-mod dials;
 mod error;
 mod event;
 mod farewells;

@@ -92,7 +92,11 @@ fn never(ip: IpAddr) -> bool {
         IpAddr::V4(ip) => {
             // 0.0.0.0/8 (RFC 791), 240.0.0.0/4 and the broadcast in it (RFC 1112).
             let first = ip.octets()[0];
-            ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || first == 0 || first >= 240
+            ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || first == 0
+                || first >= 240
         }
         IpAddr::V6(ip) => {
             let first = ip.segments()[0];
@@ -207,7 +211,10 @@ mod tests {
              \"seen\": the relay has signed that it sees the peer there; \"local\": the peer says so. We are at 192.168.1.2/24, at\n\
              2001:db8:1::2/64 or at fd00::2/64; \"same public\": the relay sees both peers at one address.\n\n",
         );
-        let heads: Vec<_> = wheres.iter().map(|(name, _)| format!("{name:15}")).collect();
+        let heads: Vec<_> = wheres
+            .iter()
+            .map(|(name, _)| format!("{name:15}"))
+            .collect();
         let _ = writeln!(out, "{:28} {}", "", heads.join(" ").trim_end());
         for address in addresses {
             let at = address.parse().unwrap();
@@ -238,7 +245,12 @@ mod tests {
 
     #[test]
     fn each_address_is_tried_once_and_no_more_than_eight_are() {
-        let here = here("192.168.1.2", "192.168.1.0", 24, ["203.0.113.2", "203.0.113.2"]);
+        let here = here(
+            "192.168.1.2",
+            "192.168.1.0",
+            24,
+            ["203.0.113.2", "203.0.113.2"],
+        );
         let seen: SocketAddr = "203.0.113.2:5000".parse().unwrap();
         let mapped = SocketAddr::new("::ffff:203.0.113.2".parse().unwrap(), 5000);
         let local = (1..100).map(|n| SocketAddr::new(Ipv4Addr::new(10, 0, 0, n).into(), 5000));
@@ -253,7 +265,12 @@ mod tests {
 
     #[test]
     fn a_peer_is_told_of_no_address_that_it_cannot_use() {
-        let here = here("192.168.1.2", "192.168.1.0", 24, ["203.0.113.2", "203.0.113.2"]);
+        let here = here(
+            "192.168.1.2",
+            "192.168.1.0",
+            24,
+            ["203.0.113.2", "203.0.113.2"],
+        );
         let seen = "203.0.113.2:5000".parse().unwrap();
         let tell = |at: &str| may_tell(at.parse().unwrap(), seen, &here);
         assert!(tell("192.168.1.2:5000"));

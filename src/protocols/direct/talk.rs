@@ -142,12 +142,7 @@ impl<'a> End<'a> {
     }
 
     /// What this end does with what the peer has offered.
-    fn plan(
-        &self,
-        theirs: &Offer,
-        nonce: Nonce,
-        seen: SocketAddr,
-    ) -> Result<Plan, NotDirect> {
+    fn plan(&self, theirs: &Offer, nonce: Nonce, seen: SocketAddr) -> Result<Plan, NotDirect> {
         let signed = theirs.seen.as_ref().ok_or_else(no_sense)?;
         let (relay, peer) = (self.relay.peer().id(), self.session.peer().id());
         let at = verify(signed, relay, peer, nonce).ok_or_else(no_sense)?;
@@ -220,5 +215,7 @@ fn silent() -> NotDirect {
 }
 
 fn no_sense() -> NotDirect {
-    NotDirect::Talk("where it says that the relay sees it is nothing that the relay has signed".into())
+    NotDirect::Talk(
+        "where it says that the relay sees it is nothing that the relay has signed".into(),
+    )
 }

@@ -130,7 +130,11 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
     let planned = match end {
         Ok(end) => end.answer(&mut stream, &begin).await,
         Err(why) => {
-            let _ = timeout(DEADLINE, send(&mut stream, &Offer::refused(&why.to_string()))).await;
+            let _ = timeout(
+                DEADLINE,
+                send(&mut stream, &Offer::refused(&why.to_string())),
+            )
+            .await;
             Err(why)
         }
     };

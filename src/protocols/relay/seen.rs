@@ -216,6 +216,9 @@ mod tests {
         assert_eq!(verify(&forged, id, peer, [1; 16]), None);
         let circuit = Remote::Memory;
         let answer = SeenAt::of(&relay, peer, &circuit, [1; 16]);
-        assert_eq!((answer.at, answer.status), (None, Status::Unreachable.number()));
+        assert_eq!(
+            (answer.at, answer.status),
+            (None, Status::Unreachable.number())
+        );
     }
 }
