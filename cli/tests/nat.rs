@@ -361,6 +361,7 @@ fn count_between(world: &World, relay_at: &str) -> Found {
 
 const AT: &str = "tcp:192.0.2.1:7711";
 
+/// Whether two behind such routers become direct; nothing where this machine can't have any.
 fn pair(a: Kind, b: Kind) -> Option<Found> {
     match World::new(a, b) {
         Ok(world) => Some(count_between(&world, AT)),
@@ -371,10 +372,80 @@ fn pair(a: Kind, b: Kind) -> Option<Found> {
     }
 }
 
+/// What has come of each of these, a few at a time.
+fn all(pairs: &[(Kind, Kind)]) -> Vec<(Kind, Kind, Found)> {
+    let waiting = Mutex::new(pairs.iter().copied());
+    let found = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().unwrap().next();
+                    let Some((a, b)) = next else { return };
+                    let Some(it) = pair(a, b) else { return };
+                    found.lock().unwrap().push((a, b, it));
+                }
+            });
+        }
+    });
+    found.into_inner().unwrap()
+}
+
+/// The pairs that differ in what has to happen; all of them are in the table.
 #[test]
-fn two_port_restricted_nats_let_a_direct_path_through() {
-    if let Some(found) = pair(PortRestricted, PortRestricted) {
-        assert!(found.direct, "{:#?}", found.lines);
-        let _ = write!(String::new(), "{}", PortRestricted.name());
+fn pairs_become_direct_where_their_nats_let_them_and_none_loses_a_byte() {
+    let pairs = [
+        (PortRestricted, PortRestricted),
+        (PortRestricted, PortRestrictedReset),
+        (No, Symmetric),
+        (Symmetric, FullCone),
+        (Restricted, PortRestricted),
+        (Double, PortRestricted),
+        (Symmetric, Symmetric),
+    ];
+    for (a, b, found) in all(&pairs) {
+        let expected = (a, b) != (Symmetric, Symmetric);
+        let what = format!("{} and {}: {:#?}", a.name(), b.name(), found.lines);
+        assert_eq!(found.direct, expected, "{what}");
     }
+}
+
+#[test]
+fn the_table_of_all_pairs() {
+    let Some(file) = std::env::var_os("CEPA_NAT_TABLE") else {
+        return;
+    };
+    let kinds = [
+        No,
+        FullCone,
+        Restricted,
+        PortRestricted,
+        PortRestrictedReset,
+        Symmetric,
+        Double,
+    ];
+    let pairs: Vec<_> = kinds
+        .iter()
+        .flat_map(|a| kinds.iter().map(|b| (*a, *b)))
+        .collect();
+    let found = all(&pairs);
+    let names = kinds.map(Kind::name).join(" | ");
+    let mut table = format!(
+        "| dials \\ registered | {names} |\n|---|{}\n",
+        "---|".repeat(7)
+    );
+    for a in kinds {
+        let _ = write!(table, "| {} |", a.name());
+        for b in kinds {
+            let it = found.iter().find(|it| (it.0, it.1) == (a, b));
+            let said = if it.is_some_and(|it| it.2.direct) {
+                "direct"
+            } else {
+                "relay"
+            };
+            let _ = write!(table, " {said} |");
+        }
+        table.push('\n');
+    }
+    std::fs::write(file, table).unwrap();
 }
