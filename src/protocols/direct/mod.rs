@@ -36,6 +36,8 @@ mod message;
 mod policy;
 mod punch;
 mod talk;
+#[cfg(test)]
+mod tests;
 mod trying;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use crate::backend::random;
 use crate::identity::PeerId;
 use crate::node::Node;
 use crate::session::{Session, reserved};
-use crate::wire::{Message, receive, send};
+use crate::wire::{Message, linger_close, receive, send};
 
 use super::super::relay::{Nonce, verify, where_seen};
 use super::DirectConfig;
@@ -21,6 +21,9 @@ use super::policy::{self, Here};
 
 /// For one answer of the peer, which may have to ask its relay.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// For the peer to read why not.
+const GOODBYE: Duration = Duration::from_secs(3);
 
 /// Round trips that are measured; the quickest counts, since bulk may stand before the others.
 const PINGS: usize = 3;
@@ -86,7 +89,14 @@ impl<'a> End<'a> {
         let plan = match plan {
             Ok(plan) => plan,
             Err(why) => {
-                let _ = send(&mut stream, &Offer::refused(&why.to_string())).await;
+                if let Ok(Ok(())) = timeout(
+                    PATIENCE,
+                    send(&mut stream, &Offer::refused(&why.to_string())),
+                )
+                .await
+                {
+                    linger_close(&mut stream, GOODBYE).await;
+                }
                 return Err(why);
             }
         };
@@ -117,7 +127,7 @@ impl<'a> End<'a> {
         let plan = match self.plan(&theirs, nonce, seen) {
             Ok(plan) => plan,
             Err(why) => {
-                let _ = send(stream, &Word::refused(&why.to_string())).await;
+                let _ = timeout(PATIENCE, send(stream, &Word::refused(&why.to_string()))).await;
                 return Err(why);
             }
         };

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::identity::PeerId;
 use crate::node::{Call, Event, Events, Path};
 use crate::session::{Backoff, Session};
-use crate::wire::send;
+use crate::wire::{linger_close, send};
 
 use super::Direct;
 use super::event::{DirectEvent, NotDirect};
@@ -143,7 +143,12 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
             let (found, streams) = mpsc::channel(QUEUE);
             until_found(plan, found, accepted(direct, peer, streams)).await
         }
-        Err(why) => Err(why),
+        Err(why) => {
+            // A reset could overtake what was said last.
+            drop(turn);
+            linger_close(&mut stream, DEADLINE).await;
+            Err(why)
+        }
     };
     report(direct, peer, reached);
 }

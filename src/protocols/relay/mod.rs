@@ -48,6 +48,8 @@ pub use error::{CircuitEnd, RegisterError, RelayError};
 pub use event::RelayEvent;
 pub use presence::{InMemory, Presence};
 pub use relays::Relays;
+#[cfg(all(feature = "nat", test))]
+pub(super) use seen::testing;
 #[cfg(feature = "nat")]
 pub(super) use seen::{Nonce, verify, where_seen};
 pub use server::{Relay, RelayStats};

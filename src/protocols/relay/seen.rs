@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::identity::{Identity, PeerId};
 use crate::protocols::signed::Signed;
 use crate::session::{Session, reserved};
-use crate::wire::{Status, VERSION, clean_reason, message};
+use crate::wire::{Message as _, Status, VERSION, clean_reason, message};
 
 use super::client::{PATIENCE, exchange, open};
 use super::error::RelayError;
@@ -103,15 +103,7 @@ impl SeenAt {
             let reason = "your session does not come by TCP";
             return Self::refused(Status::Unreachable, reason);
         };
-        let statement = Statement {
-            version: VERSION,
-            relay: relay.public_key().to_vec().into(),
-            peer: (*peer.as_bytes()).into(),
-            at: canonical(*at).to_string(),
-            nonce: nonce.into(),
-        };
-        use crate::wire::Message as _;
-        match Signed::sign(relay, DOMAIN, statement.cbor()) {
+        match sign(relay, peer, *at, nonce) {
             Ok(signed) => Self {
                 version: VERSION,
                 status: Status::Done.number(),
@@ -121,6 +113,17 @@ impl SeenAt {
             Err(_) => Self::refused(Status::Unreachable, "the relay cannot sign"),
         }
     }
+}
+
+fn sign(relay: &Identity, peer: PeerId, at: SocketAddr, nonce: Nonce) -> Result<Signed, String> {
+    let statement = Statement {
+        version: VERSION,
+        relay: relay.public_key().to_vec().into(),
+        peer: (*peer.as_bytes()).into(),
+        at: canonical(at).to_string(),
+        nonce: nonce.into(),
+    };
+    Signed::sign(relay, DOMAIN, statement.cbor())
 }
 
 /// An IPv4 address that came by an IPv6 socket as what it is, and nothing else of what an IPv6 socket says.
@@ -167,7 +170,6 @@ pub(crate) fn verify(
     peer: PeerId,
     nonce: Nonce,
 ) -> Option<SocketAddr> {
-    use crate::wire::Message as _;
     let statement = Statement::read(signed.statement()).ok()?;
     let is_so = PeerId::from_spki(&statement.relay) == relay
         && *statement.peer == *peer.as_bytes()
@@ -185,6 +187,16 @@ pub(super) fn fuzz(bytes: &[u8]) {
     fuzz_one::<Seen>(bytes);
     fuzz_one::<SeenAt>(bytes);
     fuzz_one::<Statement>(bytes);
+}
+
+/// A relay that signs what it likes.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    pub(crate) fn sign(by: &Identity, peer: PeerId, at: SocketAddr, nonce: Nonce) -> Signed {
+        super::sign(by, peer, at, nonce).unwrap()
+    }
 }
 
 #[cfg(test)]
@@ -210,7 +222,6 @@ mod tests {
             assert_eq!(verify(&signed, who, whom, nonce), None);
         }
         // Somebody else's signature below the relay's key.
-        use crate::wire::Message as _;
         let forged = Statement::read(signed.statement()).unwrap();
         let forged = Signed::sign(&other, DOMAIN, forged.cbor()).unwrap();
         assert_eq!(verify(&forged, id, peer, [1; 16]), None);
