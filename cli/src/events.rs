@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use cepa::identity::{PeerId, Refusal};
 use cepa::mux::{GoAwayCode, LimitKind};
 use cepa::node::{Event, Events, Hint, ListenerEnd, Node, PeerAddr, Refused, TurnedAway};
+#[cfg(feature = "nat")]
+use cepa::protocols::direct::DirectEvent;
 use cepa::protocols::pairing::PairingEvent;
 use cepa::session::ConnectError;
 use cepa::session::reserved::{COMMAND_PREFIX, FILES_PREFIX, HANG_UP_PREFIX, SOCKS_PREFIX};
@@ -107,6 +109,9 @@ impl Report {
                     );
                 }
             }
+            #[cfg(feature = "nat")]
+            // Worth nothing to who has the session; `-v` shows it.
+            _ if matches!(event.protocol(), Some(DirectEvent::NotDirect { .. })) => {}
             // The command tells it, with the name.
             _ if matches!(event.protocol(), Some(PairingEvent::Joined { .. })) => {}
             _ => {

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use cepa::node::{Access, Node, NodeConfig};
+#[cfg(feature = "nat")]
+use cepa::protocols::direct::{self, DirectConfig};
 use cepa::protocols::forward::Forwarder;
 use cepa::protocols::introduction::{Introductions, IntroductionsError};
 use cepa::protocols::relay::Relays;
@@ -27,7 +29,14 @@ impl Mesh {
 
     /// The same, with a file that says across restarts which introductions of others are used up or revoked.
     pub(crate) fn with_state(config: NodeConfig, state: Option<&Path>) -> Result<Self, Failure> {
+        #[cfg(feature = "nat")]
+        let wants_direct = config.stack.shared_port;
         let node = Node::new(config);
+        #[cfg(feature = "nat")]
+        if wants_direct {
+            direct::on(&node, DirectConfig::default())
+                .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+        }
         let introductions = match state {
             Some(file) => Introductions::on_with_state(&node, file),
             None => Introductions::on(&node),

@@ -31,6 +31,7 @@ pub(crate) const GOODBYE: Duration = Duration::from_secs(3);
 pub(crate) fn config(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> NodeConfig {
     let mut config = NodeConfig::new(identity.clone(), trust);
     config.stack = stack::of(identity, config.stack.trust);
+    config.stack.shared_port = cfg!(feature = "nat");
     // Without a home folder there are no known peers.
     if let Ok(file) = folder::known_peers() {
         config.resolver = Some(Arc::new(KnownPlaces::new(file)));
@@ -177,6 +178,8 @@ pub(crate) async fn dial_with(
     keep: Keep,
 ) -> Result<(Session, Node), Failure> {
     config.stack.resume = keep.config();
+    // What is open in a session that ends with its connection stays where it is.
+    config.stack.shared_port &= keep.config().is_some();
     let Mesh { node, .. } = Mesh::new(config)?;
     let error = match node.session(address).await {
         Ok(session) => return Ok((session, node)),

@@ -494,7 +494,7 @@ async fn circuit(
 }
 
 /// Whoever answers has to be the peer that the address names.
-fn pinned(core: &Core, peer: PeerId) -> StackConfig {
+pub(super) fn pinned(core: &Core, peer: PeerId) -> StackConfig {
     let mut config = core.config.stack.clone();
     config.trust = Arc::new(Pinned::one(peer));
     // There may be several behind one address.

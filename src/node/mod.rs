@@ -52,6 +52,7 @@
 //! | `sessions.rs` | a session's life, from a stream that came to its end |
 //! | `serving.rs` | the substreams that peers open, each in a task of its own |
 //! | `dial.rs`, `follow.rs` | racing hints, upgrading to a direct way; which hints are followed |
+//! | `direct.rs` | going on over a connection with the peer that was made elsewhere |
 //! | `resolve/` | where a peer is, for addresses that do not say it |
 //! | `live.rs` | a session that is up: with whom, and how it came to be |
 //! | `looking.rs` | what is there now, for who looks |
@@ -80,6 +81,8 @@ mod connector;
 mod core;
 mod dial;
 mod dials;
+#[cfg(feature = "nat")]
+mod direct;
 mod error;
 mod event;
 mod farewells;

@@ -7,6 +7,7 @@
 //! | [`forward`] | a service of another peer, offered as one's own | - |
 //! | [`sharing`] | several programs of one user on one session | - |
 //! | [`relay`] | reaching a peer that nobody can connect to | `mesh` |
+//! | [`direct`] | paths without the relay, through NATs | `nat` |
 //! | [`introduction`] | references to services that peers give each other | `mesh` |
 //! | [`ticket`] | a text that gives whoever uses it first some services of a peer | `mesh` |
 //! | [`code`] | a few words in the place of a ticket, by a relay that both ends know | `mesh` |
@@ -23,6 +24,8 @@ pub mod code;
 mod copy;
 #[cfg(test)]
 mod copy_tests;
+#[cfg(feature = "nat")]
+pub mod direct;
 pub mod directory;
 #[cfg(any(feature = "mesh", feature = "sealed"))]
 mod fair;
@@ -52,6 +55,8 @@ pub use crate::wire::MessageError;
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
     code::fuzz(bytes);
+    #[cfg(feature = "nat")]
+    direct::fuzz(bytes);
     introduction::fuzz(bytes);
     membrane::fuzz(bytes);
     relay::fuzz(bytes);

@@ -120,6 +120,15 @@ impl Session {
         Self::handshake(stream, endpoint.layers(), Side::Server, &config).await
     }
 
+    /// The client's, on a connection on which the peer has proven its key already.
+    #[cfg(feature = "nat")]
+    pub(crate) async fn over_built(
+        built: Built,
+        config: &StackConfig,
+    ) -> Result<Self, ConnectError> {
+        Box::pin(announce(built, Side::Client, config, pin!(pending()))).await
+    }
+
     /// As [`handshake`](Self::handshake), until somebody else's stream needs the place: the peer is told then.
     pub(crate) async fn over_unless(
         stream: Stream,

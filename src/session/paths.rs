@@ -85,6 +85,17 @@ pub(crate) async fn reach_on(
     resuming::go_on(lasting, built, config, only_if_lost).await
 }
 
+/// The same on a connection on which the peer has proven its key already.
+#[cfg(feature = "nat")]
+pub(crate) async fn go_on_over(
+    lasting: &Arc<Lasting>,
+    built: stack::Built,
+    config: &StackConfig,
+) -> Result<(), ConnectError> {
+    built.meter.join(&lasting.meter);
+    resuming::go_on(lasting, built, config, false).await
+}
+
 impl Session {
     /// Whether the session outlives its connection: both ends had
     /// [`StackConfig::resume`](crate::stack::StackConfig::resume) when it was made.

@@ -186,6 +186,10 @@ pub mod reserved {
     pub const CODE_USE: &str = "cepa.code.use";
     /// At a registered peer, opened by its relay: a circuit from somebody.
     pub const RELAY_CIRCUIT: &str = "cepa.relay.circuit";
+    /// At a relay: where it sees the opener.
+    pub const RELAY_SEEN: &str = "cepa.relay.seen";
+    /// At a peer that is reached through a relay: let us try for a direct path.
+    pub const NAT: &str = "cepa.nat";
     /// At the owner of a service: show an introduction, or take one back.
     pub const INTRODUCTION: &str = "cepa.introduction";
     /// At a carrier of sealed messages: take one to somebody, or fetch somebody's key.
@@ -304,6 +308,8 @@ mod tests {
             reserved::CODE_OFFER,
             reserved::CODE_USE,
             reserved::RELAY_CIRCUIT,
+            reserved::RELAY_SEEN,
+            reserved::NAT,
             reserved::INTRODUCTION,
             reserved::SEALED_CARRY,
             reserved::SEALED_DELIVER,

@@ -100,6 +100,9 @@ pub struct StackConfig {
     pub network: NetworkChanges,
     /// Through which proxy an address is dialled that names none itself; default none.
     pub proxies: Option<Arc<Proxies>>,
+    /// TCP connections are dialled from ports that other sockets of this user may share (`SO_REUSEPORT`), as looking for direct paths
+    /// through NATs needs ([`Direct`](crate::protocols::direct::Direct)). Default no; without the feature `nat` nothing comes of it.
+    pub shared_port: bool,
     /// The sessions that can be taken up again.
     pub(crate) registry: Arc<Registry>,
     /// A connection that came takes up what is there; what it begins is not kept.
@@ -142,6 +145,7 @@ setters!(StackConfig {
     with_resume => resume: Option<resume::Config>,
     with_network => network: NetworkChanges,
     with_proxies => proxies: Option<Arc<Proxies>>,
+    with_shared_port => shared_port: bool,
     with_link => link: link::Config,
     with_default_layers => default_layers: &'static [Layer],
     with_groups => groups: Option<Vec<u16>>,
@@ -166,6 +170,7 @@ impl StackConfig {
             resume: None,
             network: NetworkChanges::system(),
             proxies: None,
+            shared_port: false,
             registry: Arc::default(),
             begins_nothing: false,
             untuned: None,
@@ -376,10 +381,23 @@ pub(crate) async fn dial(
     // Checked first: no connection is made for an address that can't work.
     let below = below_mux(config.layers(endpoint.layers()))?;
     let stream = match &config.proxies {
-        Some(proxies) => transports::dial(&proxies.on(endpoint)).await?,
-        None => transports::dial(endpoint).await?,
+        Some(proxies) => open(&proxies.on(endpoint), config.shared_port).await?,
+        None => open(endpoint, config.shared_port).await?,
     };
     put_on(stream, below, Side::Client, config, pin!(pending())).await
+}
+
+async fn open(
+    endpoint: &Endpoint,
+    shared_port: bool,
+) -> Result<Stream, transports::TransportError> {
+    #[cfg(feature = "nat")]
+    if shared_port {
+        return transports::dial_from_shared_port(endpoint).await;
+    }
+    // Nobody would share it.
+    let _ = shared_port;
+    transports::dial(endpoint).await
 }
 
 /// Puts the link and the TLS layers on a stream.

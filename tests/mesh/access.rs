@@ -29,7 +29,7 @@ async fn a_relay_serves_by_the_table() {
     let protocols: Vec<_> = protocols
         .filter(|line| line.ends_with("  whom the relay serves"))
         .collect();
-    assert_eq!(protocols.len(), 4);
+    assert_eq!(protocols.len(), 5);
     let (listed, other) = (node(), node());
     let offers = [
         ("nobody", Access::Nobody),

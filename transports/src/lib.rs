@@ -56,6 +56,8 @@ mod serial;
 #[path = "serial_off.rs"]
 mod serial;
 mod shared_error;
+#[cfg(feature = "nat")]
+mod shared_port;
 mod side;
 mod stdio;
 mod stream;
@@ -124,6 +126,8 @@ pub use proxies::Proxies;
 pub use rate::Rate;
 pub use remote::Remote;
 pub use shared_error::SharedError;
+#[cfg(feature = "nat")]
+pub use shared_port::{PortListener, SharedPort, dial_from_shared_port};
 pub use side::Side;
 pub use stream::{ByteStream, Stream};
 pub use terminal::{Control, Terminal, WindowSize};

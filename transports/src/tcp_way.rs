@@ -1,6 +1,6 @@
 //! Which way of this machine a TCP connection goes: from which address, by which interface, with which mark; and a socket for it.
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -10,7 +10,12 @@ use crate::error::describe;
 /// A connection with one address.
 pub(crate) async fn connect(at: SocketAddr, settings: &TcpSettings) -> io::Result<TcpStream> {
     let socket = socket(at, settings)?;
-    if let Some(address) = bound(settings) {
+    let shared = settings.way.as_ref().is_some_and(|way| way.shared_port);
+    if shared {
+        share(&socket)?;
+    }
+    let any = shared.then(|| any_of(at));
+    if let Some(address) = bound(settings).or(any) {
         let from = SocketAddr::new(address, 0);
         socket.bind(from).map_err(|error| match error.kind() {
             io::ErrorKind::AddrNotAvailable => {
@@ -39,6 +44,30 @@ pub(crate) fn socket(at: SocketAddr, settings: &TcpSettings) -> io::Result<TcpSo
     if let Some(mark) = way.mark {
         marked(&socket, mark).map_err(|e| about(&format!("mark={mark}"), &e))?;
     }
+    Ok(socket)
+}
+
+/// Other sockets that do the same may be bound to its port.
+fn share(socket: &TcpSocket) -> io::Result<()> {
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)
+}
+
+/// Any of this machine's addresses of that family.
+fn any_of(at: SocketAddr) -> IpAddr {
+    if at.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    }
+}
+
+/// A socket at this address, beside those that are there already if they share it.
+#[cfg(feature = "nat")]
+pub(crate) fn beside(at: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = socket(at, &TcpSettings::default())?;
+    share(&socket)?;
+    socket.bind(at)?;
     Ok(socket)
 }
 
@@ -94,8 +123,6 @@ pub(crate) fn missing(settings: &TcpSettings) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
     use crate::error::TransportErrorKind as Kind;
     use crate::{Remote, Stream, TransportError, dial, listen};

@@ -17,7 +17,7 @@ use super::message::{Answer, CIRCUIT, Circuit, DIAL, REGISTER, Register, TAKEN_B
 use super::stream::{CircuitStream, reset_code};
 
 /// Time for a relay to answer; the peer behind it may have to be asked first.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether a peer opens this service to bring us a circuit.
 #[must_use]
@@ -157,8 +157,8 @@ pub async fn take(incoming: Incoming) -> Result<(Stream, PeerId), String> {
     Ok((carried(stream, label, relay, from), from))
 }
 
-/// The first request leaves with the opening, and [`ask`] hears of a refusal.
-async fn open(session: &Session, service: &str) -> Result<Onion<Substream>, RelayError> {
+/// The first request leaves with the opening, and [`exchange`] hears of a refusal.
+pub(super) async fn open(session: &Session, service: &str) -> Result<Onion<Substream>, RelayError> {
     let opened = session.open_early(service).await;
     opened.map_err(|error| no_relay(session, error))
 }
@@ -173,20 +173,37 @@ async fn ask(
     stream: &mut Onion<Substream>,
     request: &impl Message,
 ) -> Result<Answer, RelayError> {
+    let answer: Answer = exchange(session, stream, request).await?;
+    match answer.status() {
+        Status::Done => Ok(answer),
+        status => Err(RelayError::Refused {
+            relay: session.peer().id(),
+            status,
+            reason: answer.reason(),
+        }),
+    }
+}
+
+/// Says something to a relay, and reads its answer.
+pub(super) async fn exchange<M: Message>(
+    session: &Session,
+    stream: &mut Onion<Substream>,
+    request: &impl Message,
+) -> Result<M, RelayError> {
     let relay = session.peer().id();
     // What stands in the way of the request stands in the way of its answer, too.
     let sent = timeout(PATIENCE, send(stream, request)).await;
     sent.map_or(Err(RelayError::TimedOut { relay }), |_| Ok(()))?;
     stream.accepted().await.map_err(|e| no_relay(session, e))?;
-    let answer = match timeout(PATIENCE, receive::<Answer>(stream)).await {
+    match timeout(PATIENCE, receive::<M>(stream)).await {
         Err(_) => return Err(RelayError::TimedOut { relay }),
-        Ok(Ok(answer)) => answer,
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
             if let Some(fault) = fault(&error) {
                 return Err(RelayError::Protocol { relay, fault });
             }
             // The session tells why, at once or a moment later, if it is not the substream alone.
-            return Err(
+            Err(
                 match timeout(Duration::from_secs(1), session.closed()).await {
                     Ok(end) => RelayError::Lost { relay, end },
                     Err(_) => RelayError::NoAnswer {
@@ -194,16 +211,8 @@ async fn ask(
                         source: error.into(),
                     },
                 },
-            );
+            )
         }
-    };
-    match answer.status() {
-        Status::Done => Ok(answer),
-        status => Err(RelayError::Refused {
-            relay,
-            status,
-            reason: answer.reason(),
-        }),
     }
 }
 

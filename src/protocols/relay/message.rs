@@ -129,7 +129,7 @@ impl Answer {
 message!(Register, Circuit, Answer);
 /// For the fuzz target: decodes as each message; what decodes must encode to the same message again.
 #[cfg(any(test, feature = "fuzzing"))]
-pub fn fuzz(bytes: &[u8]) {
+pub(super) fn fuzz(bytes: &[u8]) {
     use crate::wire::fuzz_one;
     fuzz_one::<Register>(bytes);
     fuzz_one::<Circuit>(bytes);

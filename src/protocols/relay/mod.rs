@@ -17,6 +17,7 @@
 //! | `server.rs` | a relay |
 //! | `registering.rs`, `circuits.rs` | what it does for one peer |
 //! | `nameplates.rs` | where two peers meet that have a short code |
+//! | `seen.rs` | where it sees a peer, signed |
 //! | `inner.rs` | what its tasks share |
 //! | `config.rs` | its limits |
 //! | `presence.rs` | where a fleet of relays remembers who is registered at which of them |
@@ -33,6 +34,8 @@ mod nameplates;
 mod presence;
 mod registering;
 mod relays;
+#[cfg(feature = "nat")]
+mod seen;
 mod server;
 mod stream;
 #[cfg(test)]
@@ -45,8 +48,17 @@ pub use error::{CircuitEnd, RegisterError, RelayError};
 pub use event::RelayEvent;
 pub use presence::{InMemory, Presence};
 pub use relays::Relays;
+#[cfg(all(feature = "nat", test))]
+pub(super) use seen::testing;
+#[cfg(feature = "nat")]
+pub(super) use seen::{Nonce, verify, where_seen};
 pub use server::{Relay, RelayStats};
 
+/// For the fuzz target.
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
-pub use message::fuzz;
+pub fn fuzz(bytes: &[u8]) {
+    message::fuzz(bytes);
+    #[cfg(feature = "nat")]
+    seen::fuzz(bytes);
+}

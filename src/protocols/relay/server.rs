@@ -9,15 +9,21 @@ use tokio::time::timeout;
 
 use crate::identity::{Lineage, PeerId, UnixTime};
 use crate::mux::Substream;
+#[cfg(feature = "nat")]
+use crate::node::CallContext;
 use crate::node::{Access, Admission, Call, Node, Protocol, ProtocolError, Refused};
 use crate::onion::Onion;
 use crate::protocols::pool::Holder;
 use crate::session::reserved::{CODE_OFFER, CODE_USE};
+#[cfg(feature = "nat")]
+use crate::wire::receive;
 use crate::wire::{linger_close, send};
 
 use super::config::RelayConfig;
 use super::inner::{Inner, Refusal};
 use super::message::{Answer, DIAL, REGISTER};
+#[cfg(feature = "nat")]
+use super::seen::{SEEN, Seen, SeenAt};
 use super::{circuits, registering};
 
 /// Counters and gauges of a relay.
@@ -115,6 +121,13 @@ impl Relay {
             }
             return;
         }
+        #[cfg(feature = "nat")]
+        if service == SEEN {
+            if let Ok(stream) = incoming.accept().await {
+                self.say_where_seen(stream, &context, holder.id).await;
+            }
+            return;
+        }
         let registers = service == REGISTER;
         let Ok(mut stream) = incoming.accept().await else {
             return;
@@ -134,6 +147,29 @@ impl Relay {
         }
     }
 
+    /// Tells a peer where it is seen, which is where its session comes from now.
+    #[cfg(feature = "nat")]
+    async fn say_where_seen(
+        &self,
+        mut stream: Onion<Substream>,
+        context: &CallContext,
+        peer: PeerId,
+    ) {
+        let patience = self.inner.config.patience;
+        let asked = timeout(patience, receive::<Seen>(&mut stream)).await;
+        // Whatever else came, nobody is told anything.
+        let (Ok(Ok(asked)), Some(path)) = (asked, context.session().path()) else {
+            return;
+        };
+        let answer = SeenAt::of(self.node.identity(), peer, &path.remote, asked.nonce());
+        if matches!(
+            timeout(patience, send(&mut stream, &answer)).await,
+            Ok(Ok(()))
+        ) {
+            linger_close(&mut stream, patience).await;
+        }
+    }
+
     /// Says why not, and leaves it to the peer to end the substream: a reset could overtake the answer.
     async fn refuse(&self, mut stream: Onion<Substream>, refusal: &Refusal) {
         self.inner.counts.refused.fetch_add(1, Ordering::Relaxed);
@@ -150,7 +186,14 @@ impl Relay {
 
 impl Protocol for Relay {
     fn names(&self) -> &[&'static str] {
-        &[REGISTER, DIAL, CODE_OFFER, CODE_USE]
+        &[
+            REGISTER,
+            DIAL,
+            CODE_OFFER,
+            CODE_USE,
+            #[cfg(feature = "nat")]
+            SEEN,
+        ]
     }
 
     // `../../node/access_table.txt` has these names.

@@ -55,6 +55,9 @@ pub struct TcpWay {
     /// The mark of its packets, for rules of the firewall and of routing (`SO_MARK`; Linux, with the capability `NET_ADMIN`).
     /// Default none.
     pub mark: Option<u32>,
+    /// For diallers: other sockets of this user may use the connection's own port, too (`SO_REUSEPORT`). No address says this;
+    /// see `dial_from_shared_port`.
+    pub shared_port: bool,
 }
 
 /// A proxy to dial through.

@@ -724,6 +724,7 @@ fn any_tcp() -> BoxedStrategy<TcpSettings> {
             bind,
             interface,
             mark,
+            shared_port: false,
         });
     (
         prop::option::of(1..=32_767u16),

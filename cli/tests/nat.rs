@@ -1,0 +1,451 @@
+//! Direct paths through NATs: two hosts, each behind a router of its own that translates addresses as routers do, and a relay that both
+//! can reach. They take root, iproute2 and nftables.
+//!
+//! ```text
+//!   hostA 192.168.1.2 -- routerA 198.51.100.2 --\
+//!                                                net: the relay, at 192.0.2.1
+//!   hostB 192.168.2.2 -- routerB 203.0.113.2 ---/
+//! ```
+//!
+//! Host A has a service of host B open through the relay, and counts there and back while the session becomes direct: no number may be
+//! missing. `CEPA_NAT_TABLE=FILE` writes the table of all pairs, as it stands in BENCHMARKS.md.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::programs::skipped;
+use common::{PATIENCE, Place, Server, bin, text};
+
+/// What a router does with what comes and goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It translates nothing, and lets everything through.
+    None,
+    /// One port outside for one port inside, whoever it talks to; and everybody may answer.
+    FullCone,
+    /// The same; only hosts that were talked to may answer, from any port.
+    Restricted,
+    /// The same; only ports that were talked to may answer, others hear nothing.
+    PortRestricted,
+    /// The same; others hear a reset.
+    PortRestrictedReset,
+    /// Another port outside for each connection.
+    Symmetric,
+    /// A router behind a router, both as `PortRestricted`.
+    Double,
+}
+
+use Kind::{
+    Double, FullCone, None as No, PortRestricted, PortRestrictedReset, Restricted, Symmetric,
+};
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            No => "none",
+            FullCone => "full cone",
+            Restricted => "restricted",
+            PortRestricted => "port-restricted",
+            PortRestrictedReset => "port-restricted, RST",
+            Symmetric => "symmetric",
+            Double => "double",
+        }
+    }
+
+    /// The rules of a router with this host behind it.
+    fn rules(self, host: &str) -> String {
+        let refuse = if self == PortRestrictedReset {
+            "meta l4proto tcp reject with tcp reset"
+        } else {
+            "drop"
+        };
+        let how = if self == Symmetric {
+            " fully-random"
+        } else {
+            ""
+        };
+        let (dnat, forward) = match self {
+            No => return String::new(),
+            FullCone => (
+                format!("iifname wan meta l4proto tcp dnat to {host}"),
+                "accept".to_owned(),
+            ),
+            Restricted => (
+                format!("iifname wan meta l4proto tcp dnat to {host}"),
+                format!("ip saddr @known accept\n {refuse}"),
+            ),
+            _ => (String::new(), refuse.to_owned()),
+        };
+        format!(
+            "table ip t {{
+             set known {{ type ipv4_addr; flags dynamic,timeout; timeout 5m; }}
+             chain pre {{ type nat hook prerouting priority dstnat; {dnat}
+             }}
+             chain post {{ type nat hook postrouting priority srcnat; oifname wan masquerade{how}
+             }}
+             chain through {{ type filter hook forward priority 0;
+             iifname lan add @known {{ ip daddr }} accept
+             ct state established,related accept
+             {forward}
+             }}
+             chain to {{ type filter hook input priority 0; iifname lo accept
+             ct state established,related accept
+             iifname wan {refuse}
+             }}
+             }}"
+        )
+    }
+}
+
+/// Namespaces of one world. They are deleted when it is dropped.
+struct World(String);
+
+fn ip(words: &str) -> Result<(), String> {
+    let output = Command::new("ip").args(words.split(' ')).output();
+    let output = output.map_err(|error| format!("no ip command ({error}); install iproute2"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("ip {words}: {}", text(&output.stderr).trim()))
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for host in ["hA", "rA", "sA", "net", "rB", "sB", "hB"] {
+            let _ = ip(&format!("netns del {}{host}", self.0));
+        }
+    }
+}
+
+impl World {
+    fn empty() -> Self {
+        // The tests of a process run side by side.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self(format!("cepa{}-{number}-", std::process::id()))
+    }
+
+    fn add(&self, host: &str) -> Result<(), String> {
+        ip(&format!("netns add {}{host}", self.0))?;
+        ip(&format!("-n {}{host} link set lo up", self.0))?;
+        for what in ["ipv4.ip_forward=1", "ipv6.conf.all.forwarding=1"] {
+            self.run(host, &["sysctl", "-qw", &format!("net.{what}")])?;
+        }
+        Ok(())
+    }
+
+    fn inside(&self, host: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &format!("{}{host}", self.0)]);
+        command
+    }
+
+    fn run(&self, host: &str, words: &[&str]) -> Result<(), String> {
+        let output = self.inside(host).args(words).output();
+        let output = output.map_err(|error| error.to_string())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("{words:?}: {}", text(&output.stderr).trim()))
+    }
+
+    /// A cable from a port of one to a port of another, with an address at each end.
+    fn cable(&self, one: (&str, &str, &str), other: (&str, &str, &str)) -> Result<(), String> {
+        let ((a, at, a_is), (b, bt, b_is)) = (one, other);
+        let w = &self.0;
+        ip(&format!(
+            "link add {at} netns {w}{a} type veth peer name {bt} netns {w}{b}"
+        ))?;
+        for (host, port, address) in [(a, at, a_is), (b, bt, b_is)] {
+            let v6 = if address.contains(':') { " nodad" } else { "" };
+            ip(&format!("-n {w}{host} addr add {address} dev {port}{v6}"))?;
+            ip(&format!("-n {w}{host} link set {port} up"))?;
+        }
+        Ok(())
+    }
+
+    fn default_by(&self, host: &str, gateway: &str) -> Result<(), String> {
+        ip(&format!(
+            "-n {}{host} route add default via {gateway}",
+            self.0
+        ))
+    }
+
+    fn nft(&self, host: &str, rules: &str) -> Result<(), String> {
+        let mut command = self.inside(host);
+        let mut nft = command
+            .args(["nft", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        nft.stdin
+            .take()
+            .unwrap()
+            .write_all(rules.as_bytes())
+            .unwrap();
+        let output = nft.wait_with_output().unwrap();
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!(
+            "nft: {}; install nftables",
+            text(&output.stderr).trim()
+        ))
+    }
+
+    /// Each one behind its own router.
+    fn new(a: Kind, b: Kind) -> Result<Self, String> {
+        let world = Self::empty();
+        world.add("net")?;
+        ip(&format!("-n {}net addr add 192.0.2.1/32 dev lo", world.0))?;
+        world.side("A", a, "198.51.100", 1)?;
+        world.side("B", b, "203.0.113", 2)?;
+        Ok(world)
+    }
+
+    fn side(&self, side: &str, kind: Kind, wan: &str, n: u8) -> Result<(), String> {
+        let (host, router) = (format!("h{side}"), format!("r{side}"));
+        // Whoever is behind no NAT has an address of the whole network; RFC 2544 has these for tests.
+        let lan = match kind {
+            No => format!("198.18.{n}"),
+            _ => format!("192.168.{n}"),
+        };
+        self.add(&host)?;
+        self.add(&router)?;
+        let at = |net: &str, n: u8| format!("{net}.{n}/24");
+        let (ours, theirs) = (at(&lan, 2), at(&lan, 1));
+        self.cable((&host, "eth", &ours), (&router, "lan", &theirs))?;
+        self.default_by(&host, &format!("{lan}.1"))?;
+        let mut outer = router.clone();
+        if kind == Double {
+            outer = format!("s{side}");
+            self.add(&outer)?;
+            let between = format!("10.{n}.0");
+            let (ours, theirs) = (at(&between, 2), at(&between, 1));
+            self.cable((&router, "wan", &ours), (&outer, "lan", &theirs))?;
+            self.default_by(&router, &format!("{between}.1"))?;
+            self.nft(&router, &PortRestricted.rules(""))?;
+        }
+        let (ours, theirs) = (at(wan, 2), at(wan, 1));
+        self.cable((&outer, "wan", &ours), ("net", &outer, &theirs))?;
+        self.default_by(&outer, &format!("{wan}.1"))?;
+        if kind == No {
+            ip(&format!(
+                "-n {}net route add {lan}.0/24 via {wan}.2",
+                self.0
+            ))?;
+        }
+        self.nft(&outer, &kind.rules(&format!("{lan}.2")))?;
+        self.far(&outer);
+        Ok(())
+    }
+
+    /// A way of 10 ms, as far as the system has that: without it both ends are never at it at the same moment.
+    fn far(&self, router: &str) {
+        let words = [
+            "tc", "qdisc", "add", "dev", "wan", "root", "netem", "delay", "10ms",
+        ];
+        let _ = self.run(router, &words);
+        let mut words = words;
+        words[4] = router;
+        let _ = self.run("net", &words);
+    }
+
+    /// The tool at one of them.
+    fn cepa(&self, place: &Place, host: &str, words: &[&str]) -> Command {
+        let mut command = self.inside(host);
+        command
+            .arg(bin())
+            .args(words)
+            .env("CEPA_CONFIG_DIR", place.path(host))
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+/// What has come of a pair.
+struct Found {
+    direct: bool,
+    lines: Vec<String>,
+}
+
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Host A counts at host B, until the session is direct or is not to be, and some time more.
+fn count_between(world: &World, relay_at: &str) -> Found {
+    let place = Place::new();
+    let mut relay = world.cepa(&place, "net", &["relay", relay_at, "--allow", "any"]);
+    let relay = Server::of(&mut relay, "relaying on ");
+    let relay_id = relay
+        .seen()
+        .iter()
+        .find_map(|line| line.split("cepa://").nth(1));
+    let relay_id = relay_id.unwrap().split('@').next().unwrap().to_owned();
+    let at = format!("cepa://{relay_id}@{relay_at}");
+    let words = [
+        "serve",
+        "--register",
+        &at,
+        "--service",
+        "count=echo:",
+        "--allow",
+        "any",
+        "-v",
+    ];
+    let served = Server::of(&mut world.cepa(&place, "hB", &words), "reachable at ");
+    let to = served
+        .seen()
+        .iter()
+        .find_map(|line| line.strip_prefix("reachable at "));
+    let to = format!("{}/count", to.unwrap());
+    let words = ["connect", "--durable", "-v", &to];
+    let mut client = world.cepa(&place, "hA", &words).spawn().unwrap();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&lines);
+    let stderr = client.stderr.take().unwrap();
+    let reading = thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            heard.lock().unwrap().push(line);
+        }
+    });
+    let (mut stdin, stdout) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
+    let client = Ended(client);
+    let counted = thread::spawn(move || {
+        let lines = BufReader::new(stdout).lines();
+        lines.map_while(Result::ok).collect::<Vec<_>>()
+    });
+    let saw = |what: &str| lines.lock().unwrap().iter().any(|line| line.contains(what));
+    let (start, mut sent, mut more) = (Instant::now(), 0, 200);
+    while more > 0 {
+        writeln!(stdin, "{sent}").unwrap();
+        sent += 1;
+        if saw("now direct to") || saw("not direct to") {
+            more -= 1;
+        }
+        assert!(start.elapsed() < PATIENCE, "{:#?}", lines.lock().unwrap());
+        thread::sleep(Duration::from_millis(2));
+    }
+    drop(stdin);
+    let counted = counted.join().unwrap();
+    let expected: Vec<String> = (0..sent).map(|n| n.to_string()).collect();
+    assert!(
+        counted == expected,
+        "{} of {sent} came back: {:#?}",
+        counted.len(),
+        lines.lock().unwrap()
+    );
+    let direct = saw("now direct to");
+    drop(client);
+    reading.join().unwrap();
+    let lines = std::mem::take(&mut *lines.lock().unwrap());
+    Found { direct, lines }
+}
+
+const AT: &str = "tcp:192.0.2.1:7711";
+
+/// Whether two behind such routers become direct; nothing where this machine can't have any.
+fn pair(a: Kind, b: Kind) -> Option<Found> {
+    match World::new(a, b) {
+        Ok(world) => Some(count_between(&world, AT)),
+        Err(why) => {
+            skipped(&format!("routers take root, iproute2 and nftables: {why}"));
+            None
+        }
+    }
+}
+
+/// What has come of each of these, a few at a time.
+fn all(pairs: &[(Kind, Kind)]) -> Vec<(Kind, Kind, Found)> {
+    let waiting = Mutex::new(pairs.iter().copied());
+    let found = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().unwrap().next();
+                    let Some((a, b)) = next else { return };
+                    let Some(it) = pair(a, b) else { return };
+                    found.lock().unwrap().push((a, b, it));
+                }
+            });
+        }
+    });
+    found.into_inner().unwrap()
+}
+
+/// The pairs that differ in what has to happen; all of them are in the table.
+#[test]
+fn pairs_become_direct_where_their_nats_let_them_and_none_loses_a_byte() {
+    let pairs = [
+        (PortRestricted, PortRestricted),
+        (PortRestricted, PortRestrictedReset),
+        (No, Symmetric),
+        (Symmetric, FullCone),
+        (Restricted, PortRestricted),
+        (Double, PortRestricted),
+        (Symmetric, Symmetric),
+    ];
+    for (a, b, found) in all(&pairs) {
+        let expected = (a, b) != (Symmetric, Symmetric);
+        let what = format!("{} and {}: {:#?}", a.name(), b.name(), found.lines);
+        assert_eq!(found.direct, expected, "{what}");
+    }
+}
+
+#[test]
+fn the_table_of_all_pairs() {
+    let Some(file) = std::env::var_os("CEPA_NAT_TABLE") else {
+        return;
+    };
+    let kinds = [
+        No,
+        FullCone,
+        Restricted,
+        PortRestricted,
+        PortRestrictedReset,
+        Symmetric,
+        Double,
+    ];
+    let pairs: Vec<_> = kinds
+        .iter()
+        .flat_map(|a| kinds.iter().map(|b| (*a, *b)))
+        .collect();
+    let found = all(&pairs);
+    let names = kinds.map(Kind::name).join(" | ");
+    let mut table = format!(
+        "| dials \\ registered | {names} |\n|---|{}\n",
+        "---|".repeat(7)
+    );
+    for a in kinds {
+        let _ = write!(table, "| {} |", a.name());
+        for b in kinds {
+            let it = found.iter().find(|it| (it.0, it.1) == (a, b));
+            let said = if it.is_some_and(|it| it.2.direct) {
+                "direct"
+            } else {
+                "relay"
+            };
+            let _ = write!(table, " {said} |");
+        }
+        table.push('\n');
+    }
+    std::fs::write(file, table).unwrap();
+}

@@ -1,0 +1,90 @@
+//! What comes of trying for a direct path.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::identity::PeerId;
+use crate::node::ProtocolEvent;
+use crate::session::OpenError;
+
+use super::super::relay::RelayError;
+
+/// What has come of trying for a direct path.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum DirectEvent {
+    /// There is one, and what the two have open moves there if their session can.
+    Direct {
+        /// To whom.
+        peer: PeerId,
+        /// Where the peer is.
+        at: SocketAddr,
+    },
+    /// There is none yet.
+    NotDirect {
+        /// To whom.
+        peer: PeerId,
+        /// Why.
+        why: NotDirect,
+    },
+}
+
+/// Why there is no direct path. Each text is the end of a sentence.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotDirect {
+    /// There is no session with the relay, or not over TCP, or with another relay on the way.
+    #[error("the connection with the relay is no TCP connection whose port can be used")]
+    NoPort,
+    /// The relay does not say where it sees this node.
+    #[error("{0}")]
+    NotSeen(#[source] RelayError),
+    /// The peer does not do this.
+    #[error("{0}")]
+    NotOffered(#[source] OpenError),
+    /// The peer does not want to now, in its words.
+    #[error("the peer refuses: {0}")]
+    Refused(String),
+    /// What the peer said makes no sense, does not come in time, or the session is lost.
+    #[error("the peer did not answer as it should: {0}")]
+    Talk(String),
+    /// None of the addresses that the peer has named may be tried.
+    #[error("the peer is at no address that may be tried from here")]
+    NoAddress,
+    /// It was tried often enough.
+    #[error("it was tried often enough for now")]
+    TooOften,
+    /// A socket could not be had.
+    #[error("the port of the relay's connection cannot be used: {0}")]
+    Port(String),
+    /// Nothing that was tried led to the peer.
+    #[error("no connection came about: {0}")]
+    NoWay(String),
+}
+
+impl NotDirect {
+    /// Whether another attempt in this session is of no use.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::NotOffered(OpenError::Refused { .. }))
+    }
+}
+
+impl ProtocolEvent for DirectEvent {
+    fn peer(&self) -> Option<PeerId> {
+        match self {
+            Self::Direct { peer, .. } | Self::NotDirect { peer, .. } => Some(*peer),
+        }
+    }
+}
+
+impl fmt::Display for DirectEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct { peer, at } => write!(
+                f,
+                "now direct to {peer} ({at}), the relay is kept as a fallback"
+            ),
+            Self::NotDirect { peer, why } => write!(f, "not direct to {peer}: {why}"),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Direct paths through NATs: two peers that have met at a relay try to do without it.
+//!
+//! ```text
+//!   ann, who dialled                     the relay, to both                    bob
+//!     begin (nonce)            ------------------------------------------->     where do you see me? (ann's nonce)
+//!     where do you see me? (bob's nonce)    <---   offer (nonce, seen, local)
+//!     offer (seen, local)      ------------------------------------------->     may I try that? listens
+//!                              <--------------------------------   ready
+//!     go                       ------------------------------------------->     connects to what ann has offered
+//!     half a round trip later: connects to what bob has offered
+//!     TLS, as client           <======= over whichever came about first =======>     TLS, as server
+//! ```
+//!
+//! All of that is said inside the session of the two, where the relay reads none of it. The connections leave from the port of each
+//! one's connection with the relay, which a NAT maps as it has mapped that one; both at one moment, since many a NAT answers what
+//! comes unasked by a reset. A listener on the same port is for who comes from another port than the relay has seen, as from behind a
+//! symmetric NAT. The session goes on over the first connection on which both have proven their keys: with
+//! [`StackConfig::resume`](crate::stack::StackConfig::resume) the same session with all that is open in it, else a new one, which is
+//! used for what is opened from then on. The way by the relay is dialled again when the direct one is lost, and then the two try again.
+//!
+//! To what addresses a node connects is for its owner to say, and not for the peer: `policy.rs` decides, `budget.rs` bounds how often.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `policy.rs` | to which addresses a node connects |
+//! | `budget.rs` | how often it does that |
+//! | `message.rs` | what the two say to each other |
+//! | `talk.rs` | the exchange, up to the moment at which both begin |
+//! | `punch.rs` | connecting and listening at once |
+//! | `trying.rs` | when it is tried, and tried again |
+//! | `event.rs` | what comes of it |
+
+mod budget;
+mod event;
+mod message;
+mod policy;
+mod punch;
+mod talk;
+#[cfg(test)]
+mod tests;
+mod trying;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::Semaphore;
+
+use crate::node::{Admission, Call, Node, Protocol, ProtocolError};
+use crate::session::reserved;
+
+use self::budget::Budget;
+
+pub use event::{DirectEvent, NotDirect};
+
+/// Whom a node connects to, and when. Start from the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DirectConfig {
+    /// Whether addresses of private networks are told and tried, where both peers seem to be in the same one; default yes.
+    pub private: bool,
+    /// How long a session has led through a relay before it is tried for the first time; default 1 s: many a session is over by then.
+    pub after: Duration,
+    /// The pause before the second attempt, default 30 s; then longer and longer ones.
+    pub pause: Duration,
+    /// The longest pause, default 30 min: networks change, and an attempt costs both ends a few packets.
+    pub longest_pause: Duration,
+    /// Addresses of this machine itself are told and tried, for tests.
+    #[doc(hidden)]
+    pub loopback: bool,
+}
+
+setters!(DirectConfig {
+    with_private => private: bool,
+    with_after => after: Duration,
+    with_pause => pause: Duration,
+    with_longest_pause => longest_pause: Duration,
+    with_loopback => loopback: bool,
+});
+
+impl Default for DirectConfig {
+    fn default() -> Self {
+        Self {
+            private: true,
+            after: Duration::from_secs(1),
+            pause: Duration::from_secs(30),
+            longest_pause: Duration::from_secs(30 * 60),
+            loopback: false,
+        }
+    }
+}
+
+/// A node tries for direct paths to peers with whom it has sessions through relays.
+struct Direct {
+    node: Node,
+    config: DirectConfig,
+    budget: Budget,
+    /// One at a time: two listeners on one port would get each other's connections.
+    turn: Semaphore,
+}
+
+/// Has a node try for direct paths, and answer peers that do. Its [`StackConfig::shared_port`](crate::stack::StackConfig::shared_port) has
+/// to be set.
+///
+/// # Errors
+/// The node does that already.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn on(node: &Node, config: DirectConfig) -> Result<(), ProtocolError> {
+    let direct = Arc::new(Direct {
+        node: node.handle(),
+        config,
+        budget: Budget::default(),
+        turn: Semaphore::new(1),
+    });
+    // From before anything happens.
+    let events = node.events();
+    node.add_protocol(Arc::<Direct>::clone(&direct) as _)?;
+    node.spawn(trying::watch(direct, events));
+    Ok(())
+}
+
+impl Protocol for Direct {
+    fn names(&self) -> &[&'static str] {
+        &[reserved::NAT]
+    }
+
+    // Whoever has a session may ask; what is done is what the policy allows, and no more than the budget has.
+    fn admission(&self, _name: &str) -> Admission {
+        Admission::OwnProof
+    }
+
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(async move { trying::serve(&self, call).await })
+    }
+
+    fn keeps_session(&self) -> bool {
+        false
+    }
+
+    fn delays_shutdown(&self) -> bool {
+        false
+    }
+}
+
+/// For the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(bytes: &[u8]) {
+    message::fuzz(bytes);
+}

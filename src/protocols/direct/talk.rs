@@ -1,0 +1,231 @@
+//! What two peers say to each other, up to the moment at which both begin.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use cepa_transports::{Network, PortListener, Remote, SharedPort};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{sleep, timeout};
+
+use crate::backend::random;
+use crate::identity::PeerId;
+use crate::node::Node;
+use crate::session::{Session, reserved};
+use crate::wire::{Message, linger_close, receive, send};
+
+use super::super::relay::{Nonce, verify, where_seen};
+use super::DirectConfig;
+use super::event::NotDirect;
+use super::message::{Begin, Offer, Word};
+use super::policy::{self, Here};
+
+/// For one answer of the peer, which may have to ask its relay.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// For the peer to read why not.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Round trips that are measured; the quickest counts, since bulk may stand before the others.
+const PINGS: usize = 3;
+
+/// What is tried, when it is begun.
+pub(super) struct Plan {
+    pub(super) port: SharedPort,
+    pub(super) listener: PortListener,
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+/// This end of a session through a relay.
+pub(super) struct End<'a> {
+    node: &'a Node,
+    config: &'a DirectConfig,
+    session: &'a Session,
+    /// The session with the relay, and from where it leaves.
+    relay: Session,
+    port: SharedPort,
+}
+
+impl<'a> End<'a> {
+    /// None where the session's way to the relay is of no use for this.
+    pub(super) fn of(
+        node: &'a Node,
+        config: &'a DirectConfig,
+        session: &'a Session,
+    ) -> Result<Self, NotDirect> {
+        let path = session.path().ok_or(NotDirect::NoPort)?;
+        let Remote::Circuit { relay, .. } = path.remote else {
+            return Err(NotDirect::NoPort);
+        };
+        let relay = node.session_with(PeerId::from_bytes(relay));
+        let relay = relay.ok_or(NotDirect::NoPort)?;
+        let below = relay.path().ok_or(NotDirect::NoPort)?;
+        // What came in came to the port of a listener.
+        let dialled = below.side == crate::Side::Client;
+        let (Remote::Tcp(_), Some(local), true) = (below.remote, below.local, dialled) else {
+            return Err(NotDirect::NoPort);
+        };
+        Ok(Self {
+            node,
+            config,
+            session,
+            relay,
+            port: SharedPort::of(local),
+        })
+    }
+
+    /// The end that has dialled. Returns when it is time to begin.
+    pub(super) async fn ask(&self) -> Result<Plan, NotDirect> {
+        let opened = timeout(PATIENCE, self.session.open(reserved::NAT)).await;
+        let mut stream = opened
+            .map_err(|_| silent())?
+            .map_err(NotDirect::NotOffered)?;
+        let nonce = nonce()?;
+        say(&mut stream, &Begin::new(nonce)).await?;
+        let theirs: Offer = hear(&mut stream).await?;
+        refused(theirs.refusal())?;
+        let for_them = theirs.nonce().ok_or_else(no_sense)?;
+        let (seen, offer) = self.offer(for_them, None).await?;
+        let plan = self.plan(&theirs, nonce, seen);
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(why) => {
+                if let Ok(Ok(())) = timeout(
+                    PATIENCE,
+                    send(&mut stream, &Offer::refused(&why.to_string())),
+                )
+                .await
+                {
+                    linger_close(&mut stream, GOODBYE).await;
+                }
+                return Err(why);
+            }
+        };
+        say(&mut stream, &offer).await?;
+        let ready: Word = hear(&mut stream).await?;
+        refused(ready.refusal())?;
+        let mut half = Duration::MAX;
+        for _ in 0..PINGS {
+            let ping = timeout(PATIENCE, self.session.ping()).await;
+            let round_trip = ping.map_err(|_| silent())?.map_err(talk)?;
+            half = half.min(round_trip / 2);
+        }
+        say(&mut stream, &Word::done()).await?;
+        sleep(half).await;
+        Ok(plan)
+    }
+
+    /// The end that was dialled. Returns when it is time to begin.
+    pub(super) async fn answer<S>(&self, stream: &mut S, begin: &Begin) -> Result<Plan, NotDirect>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let nonce = nonce()?;
+        let (seen, offer) = self.offer(begin.nonce(), Some(nonce)).await?;
+        say(stream, &offer).await?;
+        let theirs: Offer = hear(stream).await?;
+        refused(theirs.refusal())?;
+        let plan = match self.plan(&theirs, nonce, seen) {
+            Ok(plan) => plan,
+            Err(why) => {
+                let _ = timeout(PATIENCE, send(stream, &Word::refused(&why.to_string()))).await;
+                return Err(why);
+            }
+        };
+        say(stream, &Word::done()).await?;
+        let go: Word = hear(stream).await?;
+        refused(go.refusal())?;
+        Ok(plan)
+    }
+
+    /// Where the relay sees this end; and that, with its local address, for the peer.
+    async fn offer(
+        &self,
+        for_them: Nonce,
+        nonce: Option<Nonce>,
+    ) -> Result<(SocketAddr, Offer), NotDirect> {
+        let seen = where_seen(&self.relay, self.node.id(), for_them).await;
+        let (seen, signed) = seen.map_err(NotDirect::NotSeen)?;
+        let local = self.port.address();
+        let here = self.here([seen.ip(); 2]);
+        let local = policy::may_tell(local, seen, &here).then_some(local);
+        Ok((seen, Offer::new(nonce, signed, local.as_slice())))
+    }
+
+    /// What this end does with what the peer has offered.
+    fn plan(&self, theirs: &Offer, nonce: Nonce, seen: SocketAddr) -> Result<Plan, NotDirect> {
+        let signed = theirs.seen.as_ref().ok_or_else(no_sense)?;
+        let (relay, peer) = (self.relay.peer().id(), self.session.peer().id());
+        let at = verify(signed, relay, peer, nonce).ok_or_else(no_sense)?;
+        let here = self.here([seen.ip(), at.ip()]);
+        let addresses = policy::to_try(at, theirs.local(), &here);
+        if addresses.is_empty() {
+            return Err(NotDirect::NoAddress);
+        }
+        let listener = self.port.listen();
+        Ok(Plan {
+            port: self.port,
+            listener: listener.map_err(|error| NotDirect::Port(error.to_string()))?,
+            addresses,
+        })
+    }
+
+    fn here(&self, seen: [IpAddr; 2]) -> Here {
+        let own = self.port.address().ip().to_canonical();
+        Here {
+            private: self.config.private,
+            own,
+            network: network_of(own),
+            seen,
+            loopback: self.config.loopback,
+        }
+    }
+}
+
+/// The network of one of this machine's addresses. One that has no prefix to speak of is none.
+fn network_of(own: IpAddr) -> Option<Network> {
+    let interfaces = if_addrs::get_if_addrs().ok()?;
+    let it = interfaces.into_iter().find(|it| it.ip() == own)?;
+    let (bits, least) = match it.addr {
+        if_addrs::IfAddr::V4(v4) => (v4.prefixlen, 8),
+        if_addrs::IfAddr::V6(v6) => (v6.prefixlen, 48),
+    };
+    (bits >= least).then(|| Network::new(own, bits)).flatten()
+}
+
+fn nonce() -> Result<Nonce, NotDirect> {
+    random().map_err(|_| NotDirect::Talk("the system has no random numbers".into()))
+}
+
+async fn say(stream: &mut (impl AsyncWrite + Unpin), it: &impl Message) -> Result<(), NotDirect> {
+    match timeout(PATIENCE, send(stream, it)).await {
+        Ok(said) => said.map_err(talk),
+        Err(_) => Err(silent()),
+    }
+}
+
+pub(super) async fn hear<M: Message>(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<M, NotDirect> {
+    match timeout(PATIENCE, receive::<M>(stream)).await {
+        Ok(heard) => heard.map_err(talk),
+        Err(_) => Err(silent()),
+    }
+}
+
+fn refused(refusal: Option<String>) -> Result<(), NotDirect> {
+    refusal.map_or(Ok(()), |why| Err(NotDirect::Refused(why)))
+}
+
+fn talk(error: impl std::fmt::Display) -> NotDirect {
+    NotDirect::Talk(error.to_string())
+}
+
+fn silent() -> NotDirect {
+    NotDirect::Talk("nothing came in time".into())
+}
+
+fn no_sense() -> NotDirect {
+    NotDirect::Talk(
+        "where it says that the relay sees it is nothing that the relay has signed".into(),
+    )
+}

@@ -1,0 +1,314 @@
+//! Two nodes of this machine and a relay, and what a peer or a relay that lies makes a node do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::message::{Begin, Offer, Word};
+use super::talk::hear;
+use super::*;
+use crate::identity::{AcceptAny, Identity, KeyKind};
+use crate::node::{Access, Events, Hint, NodeConfig, PeerAddr};
+use crate::protocols::relay::{Nonce, Relay, RelayConfig, Relays, where_seen};
+use crate::protocols::signed::Signed;
+use crate::resume;
+use crate::session::{ServiceStream, Session};
+use crate::wire::{receive, send};
+
+/// The machine may be busy.
+const SOON: Duration = Duration::from_secs(120);
+
+async fn soon<F: Future>(it: F) -> F::Output {
+    timeout(SOON, it).await.expect("it hung")
+}
+
+fn node(durable: bool) -> (Node, Relays) {
+    let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+    let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
+    config.stack.shared_port = true;
+    config.stack.resume = durable.then(resume::Config::default);
+    let node = Node::new(config);
+    let relays = Relays::on(&node).unwrap();
+    (node, relays)
+}
+
+/// Which tries for addresses of this machine, at once.
+fn here() -> DirectConfig {
+    DirectConfig::default()
+        .with_loopback(true)
+        .with_after(Duration::ZERO)
+}
+
+struct World {
+    relay: Node,
+    at: PeerAddr,
+    bob: Node,
+    to_bob: PeerAddr,
+    _relays: Relays,
+}
+
+/// A relay, and bob, who is registered there and sends back what comes to `echo`.
+async fn world(durable: bool, config: DirectConfig) -> World {
+    let (relay, _) = node(false);
+    Relay::on(&relay, RelayConfig::new(Access::Anyone)).unwrap();
+    let at = relay.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await;
+    let hint = Hint::Direct(at.unwrap());
+    let at = PeerAddr::new(relay.id()).with_hint(hint.clone()).unwrap();
+    let (bob, relays) = node(durable);
+    on(&bob, config).unwrap();
+    bob.serve("echo", Access::Anyone, async |call: Call| {
+        let (mut from, mut to) = tokio::io::split(call.accept().await?);
+        tokio::io::copy(&mut from, &mut to).await?;
+        to.shutdown().await
+    })
+    .unwrap();
+    soon(relays.register(&at)).await.unwrap();
+    let to_bob = format!("cepa://{}@relay:{}@{hint}/echo", bob.id(), relay.id());
+    World {
+        at,
+        bob,
+        to_bob: to_bob.parse().unwrap(),
+        relay,
+        _relays: relays,
+    }
+}
+
+async fn outcome(events: &mut Events) -> Result<SocketAddr, NotDirect> {
+    loop {
+        let event = soon(events.next()).await.expect("the node is gone");
+        match event.protocol() {
+            Some(DirectEvent::Direct { at, .. }) => return Ok(*at),
+            Some(DirectEvent::NotDirect { why, .. }) => return Err(why.clone()),
+            None => {}
+        }
+    }
+}
+
+async fn echoes(stream: &mut ServiceStream, word: &[u8]) {
+    stream.write_all(word).await.unwrap();
+    let mut back = vec![0; word.len()];
+    soon(stream.read_exact(&mut back)).await.unwrap();
+    assert_eq!(back, word);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_goes_on_over_a_direct_path_with_what_is_open_in_it() {
+    let world = world(true, here()).await;
+    let (ann, _relays) = node(true);
+    on(&ann, here()).unwrap();
+    let (mut events, mut of_bob) = (ann.events(), world.bob.events());
+    let mut stream = soon(ann.open(&world.to_bob)).await.unwrap();
+    echoes(&mut stream, b"by the relay").await;
+    let session = ann.session_with(world.bob.id()).unwrap();
+    let at = outcome(&mut events).await.unwrap();
+    outcome(&mut of_bob).await.unwrap();
+    assert!(at.ip().is_loopback());
+    echoes(&mut stream, b"and without").await;
+    assert!(session.is_same(&ann.session_with(world.bob.id()).unwrap()));
+    let path = session.path().unwrap();
+    assert_eq!(path.remote, crate::transports::Remote::Tcp(at));
+    // The relay is left, and what is there is used.
+    world.relay.shutdown(Duration::ZERO).await;
+    echoes(&mut stream, b"and without any relay").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ends_with_its_connection_is_followed_by_a_direct_one() {
+    let world = world(false, here()).await;
+    let (ann, _relays) = node(false);
+    on(&ann, here()).unwrap();
+    let mut events = ann.events();
+    let mut stream = soon(ann.open(&world.to_bob)).await.unwrap();
+    let first = ann.session_with(world.bob.id()).unwrap();
+    outcome(&mut events).await.unwrap();
+    // What was open stays where it was, and what is opened is direct.
+    echoes(&mut stream, b"old").await;
+    let second = ann.session_with(world.bob.id()).unwrap();
+    assert!(!second.is_same(&first));
+    let is_direct = matches!(
+        second.path().unwrap().remote,
+        crate::transports::Remote::Tcp(_)
+    );
+    assert!(is_direct);
+    let mut stream = soon(ann.open(&world.to_bob)).await.unwrap();
+    echoes(&mut stream, b"new").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_tries_where_one_of_the_two_does_not_want_to() {
+    // Bob connects to no address of this machine, as any node that is no test's.
+    let world = world(true, DirectConfig::default()).await;
+    let (ann, _relays) = node(true);
+    on(&ann, here()).unwrap();
+    let mut events = ann.events();
+    let mut stream = soon(ann.open(&world.to_bob)).await.unwrap();
+    let why = outcome(&mut events).await.unwrap_err();
+    assert!(matches!(why, NotDirect::Refused(_)), "{why:?}");
+    echoes(&mut stream, b"by the relay").await;
+}
+
+/// A peer of bob's that says what it likes.
+struct Liar {
+    session: Session,
+    /// With the relay.
+    below: Session,
+    node: Node,
+}
+
+impl Liar {
+    async fn new(world: &World) -> Self {
+        let (node, _) = node(true);
+        let session = soon(node.session(&world.to_bob)).await.unwrap();
+        let below = soon(node.session(&world.at)).await.unwrap();
+        Self {
+            session,
+            below,
+            node,
+        }
+    }
+
+    /// Begins; the nonce that is to be signed, or why not.
+    async fn begin(&self) -> Result<(ServiceStream, Nonce), String> {
+        let mut stream = soon(self.session.open(reserved::NAT)).await.unwrap();
+        send(&mut stream, &Begin::new([3; 16])).await.unwrap();
+        let offer: Offer = soon(receive(&mut stream)).await.unwrap();
+        match offer.refusal() {
+            Some(why) => Err(why),
+            None => Ok((stream, offer.nonce().unwrap())),
+        }
+    }
+
+    /// What bob says to an offer.
+    async fn offers(
+        &self,
+        mut stream: ServiceStream,
+        seen: Signed,
+        local: &[SocketAddr],
+    ) -> (Word, ServiceStream) {
+        let offer = Offer::new(None, seen, local);
+        send(&mut stream, &offer).await.unwrap();
+        (soon(hear::<Word>(&mut stream)).await.unwrap(), stream)
+    }
+}
+
+/// Nobody has come there.
+async fn is_left_alone(victim: &TcpListener) {
+    let came = timeout(Duration::from_millis(300), victim.accept()).await;
+    assert!(came.is_err(), "{came:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_lies_makes_a_node_connect_nowhere() {
+    let victim = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = victim.local_addr().unwrap();
+    let world = world(true, here()).await;
+    let liar = Liar::new(&world).await;
+    let own = liar.node.identity();
+    // Signed by the peer itself, with the relay's name below; signed for somebody else; signed for another time.
+    let (stream, nonce) = liar.begin().await.unwrap();
+    let forged = crate::protocols::relay::testing::sign(own, liar.node.id(), at, nonce);
+    let (word, _stream) = liar.offers(stream, forged, &[]).await;
+    assert!(
+        word.refusal()
+            .unwrap()
+            .contains("nothing that the relay has signed")
+    );
+    let (stream, _nonce) = liar.begin().await.unwrap();
+    let (_, stale) = where_seen(&liar.below, liar.node.id(), [9; 16])
+        .await
+        .unwrap();
+    let (word, _stream) = liar.offers(stream, stale, &[at]).await;
+    assert!(word.refusal().is_some());
+    // The third one is the last for a while, whatever came of them.
+    let (stream, _nonce) = liar.begin().await.unwrap();
+    drop(stream);
+    let why = liar.begin().await.map(|_| ()).unwrap_err();
+    assert!(why.contains("often enough"), "{why}");
+    is_left_alone(&victim).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_vouches_for_is_tried_only_in_ones_own_network() {
+    let victim = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = victim.local_addr().unwrap();
+    // As it is outside of tests: this machine is out of bounds, and so nothing is left to try.
+    let world = world(true, DirectConfig::default()).await;
+    let liar = Liar::new(&world).await;
+    let (stream, nonce) = liar.begin().await.unwrap();
+    let (_, seen) = where_seen(&liar.below, liar.node.id(), nonce)
+        .await
+        .unwrap();
+    let (word, _stream) = liar.offers(stream, seen, &[at; 50]).await;
+    assert!(
+        word.refusal()
+            .unwrap()
+            .contains("no address that may be tried")
+    );
+    is_left_alone(&victim).await;
+}
+
+/// A peer and its relay together can name any address: that costs whoever is there a few connections, on which nothing is said but an
+/// alert of TLS: seven bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_lies_costs_its_victim_a_few_connections_and_an_alert() {
+    let victim = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = victim.local_addr().unwrap();
+    let world = world(true, here()).await;
+    let liar = Liar::new(&world).await;
+    let (stream, nonce) = liar.begin().await.unwrap();
+    let signed =
+        crate::protocols::relay::testing::sign(world.relay.identity(), liar.node.id(), at, nonce);
+    let (word, mut stream) = liar.offers(stream, signed, &[]).await;
+    assert_eq!(word.refusal(), None);
+    send(&mut stream, &Word::done()).await.unwrap();
+    let (mut came, _) = soon(victim.accept()).await.unwrap();
+    let mut events = world.bob.events();
+    let mut all = Vec::new();
+    // Until bob gives up.
+    let _ = soon(came.read_to_end(&mut all)).await;
+    assert!(all.is_empty() || all.len() == 7 && all[0] == 21, "{all:?}");
+    let why = outcome(&mut events).await.unwrap_err();
+    assert!(matches!(why, NotDirect::NoWay(_)), "{why:?}");
+    is_left_alone(&victim).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_at_the_port_gets_nothing() {
+    let world = world(true, here()).await;
+    let liar = Liar::new(&world).await;
+    let bob_at = {
+        let with_relay = world.bob.session_with(world.relay.id()).unwrap();
+        with_relay.path().unwrap().local.unwrap()
+    };
+    let (stream, nonce) = liar.begin().await.unwrap();
+    let (_, seen) = where_seen(&liar.below, liar.node.id(), nonce)
+        .await
+        .unwrap();
+    let (word, mut stream) = liar.offers(stream, seen, &[]).await;
+    assert_eq!(word.refusal(), None);
+    send(&mut stream, &Word::done()).await.unwrap();
+    let stranger = Identity::generate(KeyKind::Ed25519).unwrap();
+    let stranger = crate::stack::StackConfig::new(stranger, Arc::new(AcceptAny));
+    let dialled = Session::dial(&format!("tcp:{bob_at}").parse().unwrap(), &stranger).await;
+    let error = dialled.expect_err("a session with a stranger");
+    assert!(
+        !world
+            .bob
+            .sessions()
+            .iter()
+            .any(|(id, ..)| *id == stranger.identity.peer_id()),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_node_does_it_once() {
+    let (node, _relays) = node(true);
+    on(&node, here()).unwrap();
+    let again = on(&node, here());
+    assert!(matches!(again, Err(ProtocolError::Taken { .. })));
+}

@@ -1,0 +1,250 @@
+//! When a direct path is tried for, and tried again; and which connection the session goes on over.
+
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cepa_transports::{Remote, Stream};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::identity::PeerId;
+use crate::node::{Call, Event, Events, Path};
+use crate::session::{Backoff, Session};
+use crate::wire::{linger_close, send};
+
+use super::Direct;
+use super::event::{DirectEvent, NotDirect};
+use super::message::{Begin, Offer};
+use super::punch::punch;
+use super::talk::{End, Plan, hear};
+
+/// For connections to come about, and for the handshake on one of them.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How much later than the one before it a connection is looked at, while it is not known who is there.
+const STAGGER: Duration = Duration::from_millis(500);
+
+/// How long an attempt waits for another one to end.
+const TURN: Duration = Duration::from_secs(15);
+
+/// Connections that wait to be looked at.
+const QUEUE: usize = 4;
+
+/// Tries for a direct path to each peer that was dialled through a relay, as long as the node lives.
+pub(super) async fn watch(direct: Arc<Direct>, mut events: Events) {
+    let trying = Arc::new(Mutex::new(HashSet::new()));
+    while let Some(event) = events.next().await {
+        let (peer, path) = match event {
+            Event::SessionUp { peer, path }
+            | Event::SessionResumed { peer, path, .. }
+            | Event::SessionMigrated { peer, path, .. } => (peer, path),
+            _ => continue,
+        };
+        if !is_for_us(&path) || !lock(&trying).insert(peer) {
+            continue;
+        }
+        let (direct, trying) = (Arc::clone(&direct), Arc::clone(&trying));
+        let node = direct.node.handle();
+        node.spawn(async move {
+            keep_trying(&direct, peer).await;
+            lock(&trying).remove(&peer);
+        });
+    }
+}
+
+/// Whether it is for this end to try: whoever has dialled begins. With two relays on the way neither end sees the same one.
+fn is_for_us(path: &Path) -> bool {
+    path.dialled && path.via.len() == 1
+}
+
+async fn keep_trying(direct: &Direct, peer: PeerId) {
+    let config = &direct.config;
+    let mut backoff = Backoff::new(config.pause, config.longest_pause);
+    let mut pause = config.after;
+    loop {
+        sleep(pause).await;
+        let Some(session) = direct.node.session_with(peer) else {
+            return;
+        };
+        let Some(path) = session.path() else {
+            // It waits for another connection, which is an event.
+            return;
+        };
+        if !matches!(path.remote, Remote::Circuit { .. }) {
+            return;
+        }
+        let reached = attempt(direct, &session).await;
+        let is_over = match &reached {
+            Ok(_) => true,
+            Err(why) => why.is_final(),
+        };
+        report(direct, peer, reached);
+        if is_over {
+            return;
+        }
+        pause = backoff.pause();
+    }
+}
+
+fn report(direct: &Direct, peer: PeerId, reached: Result<SocketAddr, NotDirect>) {
+    direct.node.emit(match reached {
+        Ok(at) => DirectEvent::Direct { peer, at },
+        Err(why) => DirectEvent::NotDirect { peer, why },
+    });
+}
+
+/// One attempt of the end that has dialled.
+async fn attempt(direct: &Direct, session: &Session) -> Result<SocketAddr, NotDirect> {
+    let turn = timeout(TURN, direct.turn.acquire()).await;
+    let _turn = turn.map_err(|_| NotDirect::TooOften)?;
+    let end = End::of(&direct.node, &direct.config, session)?;
+    if !direct.budget.take(session.peer().id(), Instant::now()) {
+        return Err(NotDirect::TooOften);
+    }
+    let plan = end.ask().await?;
+    let (found, streams) = mpsc::channel(QUEUE);
+    until_found(plan, found, go_on_over(direct, session, streams)).await
+}
+
+/// One attempt of the end that was dialled.
+pub(super) async fn serve(direct: &Direct, call: Call) {
+    let session = call.session().clone();
+    let Ok(mut stream) = call.accept().await else {
+        return;
+    };
+    let peer = session.peer().id();
+    let Ok(begin) = hear::<Begin>(&mut stream).await else {
+        return;
+    };
+    let turn = timeout(TURN, direct.turn.acquire()).await;
+    let may = turn.is_ok() && direct.budget.take(peer, Instant::now());
+    let end = if may {
+        End::of(&direct.node, &direct.config, &session)
+    } else {
+        Err(NotDirect::TooOften)
+    };
+    let planned = match end {
+        Ok(end) => end.answer(&mut stream, &begin).await,
+        Err(why) => {
+            let _ = timeout(
+                DEADLINE,
+                send(&mut stream, &Offer::refused(&why.to_string())),
+            )
+            .await;
+            Err(why)
+        }
+    };
+    let reached = match planned {
+        Ok(plan) => {
+            let (found, streams) = mpsc::channel(QUEUE);
+            until_found(plan, found, accepted(direct, peer, streams)).await
+        }
+        Err(why) => {
+            // A reset could overtake what was said last.
+            drop(turn);
+            linger_close(&mut stream, DEADLINE).await;
+            Err(why)
+        }
+    };
+    report(direct, peer, reached);
+}
+
+/// Connects until the session goes on over one of the connections, or it has taken too long.
+async fn until_found(
+    plan: Plan,
+    found: mpsc::Sender<Stream>,
+    taking: impl Future<Output = Result<SocketAddr, NotDirect>>,
+) -> Result<SocketAddr, NotDirect> {
+    let Plan {
+        port,
+        listener,
+        addresses,
+    } = plan;
+    let tried = addresses.iter().map(ToString::to_string);
+    let tried = tried.collect::<Vec<_>>().join(", ");
+    let punching = async {
+        punch(port, listener, addresses, found).await;
+        std::future::pending().await
+    };
+    let both = async {
+        tokio::select! {
+            taken = taking => taken,
+            never = punching => never,
+        }
+    };
+    let none = |_| Err(NotDirect::NoWay(format!("tried {tried} for 10 s")));
+    timeout(DEADLINE, both).await.unwrap_or_else(none)
+}
+
+/// As client: the first connection on which the peer proves its key has the session; the others are looked at meanwhile only where
+/// that takes long.
+async fn go_on_over(
+    direct: &Direct,
+    session: &Session,
+    mut streams: mpsc::Receiver<Stream>,
+) -> Result<SocketAddr, NotDirect> {
+    let mut waiting = VecDeque::new();
+    let mut proving = FuturesUnordered::new();
+    let mut next_at = Instant::now();
+    loop {
+        let may_begin = !waiting.is_empty();
+        tokio::select! {
+            Some(stream) = streams.recv(), if waiting.len() < QUEUE => waiting.push_back(stream),
+            Some((at, proven)) = proving.next(), if !proving.is_empty() => match proven {
+                Ok(proven) => {
+                    let gone = direct.node.go_direct(session, proven).await;
+                    return gone.map(|()| at).map_err(|error| NotDirect::NoWay(error.to_string()));
+                }
+                // Somebody else is there.
+                Err(_) => next_at = Instant::now(),
+            },
+            () = sleep_until(next_at), if may_begin => {
+                if let Some((stream, at)) = waiting.pop_front().and_then(with_address) {
+                    next_at = Instant::now() + STAGGER;
+                    proving.push(async move { (at, direct.node.prove_direct(session, stream).await) });
+                }
+            }
+        }
+    }
+}
+
+/// As server: whichever connection the peer chooses.
+async fn accepted(
+    direct: &Direct,
+    peer: PeerId,
+    mut streams: mpsc::Receiver<Stream>,
+) -> Result<SocketAddr, NotDirect> {
+    let mut proving = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(stream) = streams.recv() => {
+                if let Some((stream, at)) = with_address(stream) {
+                    proving.push(async move { (at, direct.node.accept_direct(peer, stream).await) });
+                }
+            }
+            Some((at, accepted)) = proving.next(), if !proving.is_empty() => {
+                if accepted.is_ok() {
+                    return Ok(at);
+                }
+            }
+            // Every try is made, and none is under way: others may still come to the listener.
+            else => std::future::pending().await,
+        }
+    }
+}
+
+fn with_address(stream: Stream) -> Option<(Stream, SocketAddr)> {
+    let Remote::Tcp(at) = *stream.remote() else {
+        return None;
+    };
+    Some((stream, at))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Each change is whole after the one statement that makes it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
