@@ -488,7 +488,10 @@ impl FromStr for Local {
         let Some((listen, service)) = word.rsplit_once('=') else {
             let listen = listener(word, true);
             return Ok(Self {
-                listen: listen.map_err(|_| "expected LISTEN=SERVICE, for example 5433=db")?,
+                listen: listen.map_err(|_| {
+                    let why = "expected LISTEN=SERVICE, for example 5433=db";
+                    kinds::no_port(word).unwrap_or_else(|| why.to_owned())
+                })?,
                 service: String::new(),
             });
         };
@@ -538,7 +541,8 @@ fn listener(word: &str, lines: bool) -> Result<Vec<Endpoint>, String> {
     } else {
         word.parse().map(|at| vec![at])
     };
-    let listen = listen.map_err(|e| format!("{e}, or a port"))?;
+    let listen =
+        listen.map_err(|e| kinds::no_port(word).unwrap_or_else(|| format!("{e}, or a port")))?;
     for at in &listen {
         let is_line = matches!(at.target(), transports::Target::Rfc2217 { .. });
         if !(at.is_socket() || lines && is_line) {
@@ -625,7 +629,8 @@ mod tests {
         }
         for (word, advice) in [
             ("x", "LISTEN=SERVICE"),
-            ("65536=web", "or a port"),
+            ("65536=web", "65535"),
+            ("x=web", "or a port"),
             ("*:8080=web", "0.0.0.0:8080"),
             ("8080:host:80", "LISTEN=SERVICE"),
             ("stdio:=web", "unix:"),

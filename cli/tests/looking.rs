@@ -609,8 +609,14 @@ fn a_peer_is_shown_its_own_session_and_all_if_its_owner_says_so() {
     assert_eq!(seen["shows"], "own");
     let table = ask(&ann, &[]);
     let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains("; your own alone: whom its owner names with --allow-status"), "{table}");
-    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    assert!(
+        words.contains("; your own alone: whom its owner names with --allow-status"),
+        "{table}"
+    );
+    assert!(
+        table.lines().all(|line| line.chars().count() <= 80),
+        "{table}"
+    );
 
     let seen: Value = serde_json::from_str(&ask(&bob, &["--json"])).unwrap();
     assert_eq!(seen["shows"], "all");
