@@ -115,7 +115,7 @@ impl FromStr for DialTarget {
                 .map(Self::Introduced)
                 .map_err(|e| format!("{e}"));
         }
-        if word.starts_with(TICKET) {
+        if ticket_prefix(word).is_some() {
             return word.parse().map(Self::Ticket).map_err(|e| format!("{e}"));
         }
         if ShortCode::is_meant(word) {
@@ -248,7 +248,12 @@ impl FromStr for Explained {
 const INVITATION: &str = "cepa-invitation:";
 
 /// Begins what `cepa share` prints.
-pub(crate) const TICKET: &str = "cepa-ticket:";
+const TICKETS: [&str; 2] = ["ticket:", "cepa-ticket:"];
+
+/// What a word begins with that is a ticket, or an earlier one.
+pub(crate) fn ticket_prefix(word: &str) -> Option<&'static str> {
+    TICKETS.into_iter().find(|prefix| word.starts_with(prefix))
+}
 
 /// Begins what `cepa introduce` prints.
 const INTRODUCTION: &str = "cepa-introduction:";
