@@ -42,9 +42,15 @@ exec 3<"$folder/said"
 read -r -t 60 line <&3
 address=$(sed -n 's/^listening on \([^ ]*\) as .*/\1/p' <<<"$line")
 [ -n "$address" ] || { echo "it says: $line" >&2; exit 1; }
+# A file that other builds read changes nothing here.
+printf '[targets.x]\naddress = "tcp:192.0.2.1:1"\n' >"$folder/bench/config.toml"
 head -c 3000000 /dev/urandom >"$folder/bytes"
-CEPA_CONFIG_DIR=$folder/bench timeout 120 "$program" connect "$address" cat --expect "$board" <"$folder/bytes" >"$folder/back"
+CEPA_CONFIG_DIR=$folder/bench timeout 120 "$program" connect "$address" cat --expect "$board" <"$folder/bytes" >"$folder/back" 2>"$folder/note"
+grep -q "config.toml is ignored" "$folder/note"
 cmp "$folder/bytes" "$folder/back"
+printf 'proxy = "env"\n' >"$folder/bench/config.toml"
+! CEPA_CONFIG_DIR=$folder/bench "$program" connect "$address" cat --expect "$board" </dev/null 2>"$folder/why"
+grep -q "it may name a proxy" "$folder/why"
 awk '/^(VmHWM|RssAnon|RssFile)/ { memory = memory sprintf(" %s %.2f MiB", $1, $2 / 1024) } END { print "a session served, 3 MB each way:" memory }' \
     "/proc/$pid/status"
 

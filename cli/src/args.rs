@@ -344,9 +344,8 @@ pub(crate) fn command() -> clap::Command {
 
 /// Parses a command line.
 pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
-    if let [_] | [_, _] = words
-        && words.get(1).is_none_or(|word| word == "help")
-    {
+    // `cepa help help` wants no more than that.
+    if words.len() <= 3 && words.iter().skip(1).all(|word| word == "help") {
         return Err(Early::Text(overview::whole(&command())));
     }
     let words = &help_of(words);
@@ -427,6 +426,11 @@ fn brief(e: &clap::Error) -> String {
         (ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ..) => {
             return "a command is missing".to_owned();
         }
+        (ErrorKind::MissingRequiredArgument, ..) => {
+            if let Some(missing) = missing(e) {
+                return missing;
+            }
+        }
         _ => {}
     }
     let text = e.to_string();
@@ -447,6 +451,20 @@ fn brief(e: &clap::Error) -> String {
         line = format!("{line}; {tip}");
     }
     line
+}
+
+/// What is missing, and where it stands among the other words.
+fn missing(e: &clap::Error) -> Option<String> {
+    let Some(ContextValue::Strings(missing)) = e.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let Some(ContextValue::StyledStr(usage)) = e.get(ContextKind::Usage) else {
+        return None;
+    };
+    let usage = usage.to_string();
+    let usage = usage.split_once("cepa ").map_or(&*usage, |(_, rest)| rest);
+    let all = missing.join(" and ");
+    Some(format!("{all} is missing: cepa {}", usage.trim()))
 }
 
 /// The command whose help is wanted, as far as the words name one, and what it is called: `cepa id new`.

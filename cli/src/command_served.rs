@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::accept::UNREACHABLE;
 use crate::console::framed::{Framed, Outbox};
 use crate::console::wire::{self, Message, Status};
-use crate::programs::{self, Programs};
+use crate::programs::{self, NOT_ALLOWED, Programs};
 use crate::upstream::Near;
 
 /// How long the opener may take to say what it wants: it sends that with its request.
@@ -47,7 +47,12 @@ pub(crate) async fn serve(
         Err(reason) => {
             let asked = words.first().map(String::as_str).unwrap_or_default();
             let asked: String = asked.chars().take(SHOWN).collect();
-            Err((reason, format!("{asked:?} was asked for: {reason}")))
+            // Advice for the peer is none for who owns this.
+            let why = match reason {
+                NOT_ALLOWED => "this service does not list it",
+                reason => reason,
+            };
+            Err((reason, format!("{asked:?} was asked for: {why}")))
         }
         Ok(to) => {
             let terminal = Terminal::default();

@@ -1,16 +1,28 @@
 //! `cepa completions`: a script that completes command lines in a shell.
 //!
-//! clap_complete writes the words of the commands; what it cannot know are the names of known peers. So its function is
-//! renamed, and one in its place asks `cepa peer ls` for the names where one may stand: behind an `@`, and at the commands of
-//! `cepa peer` that take a name. What comes from the file is never text that a shell would expand (`compgen -W` does that).
+//! clap_complete writes the words of the commands; what it cannot know are the names of known peers and of the targets in `config.toml`. So
+//! its function is renamed, and one in its place asks `cepa completions --names` for the names where one may stand, behind an `@`, and `cepa peer ls` at
+//! the commands of `cepa peer` that take one. In a copy a colon follows the name, and no space. What comes from the file is never text that a shell would expand (`compgen -W` does that).
 
 use clap_complete::{Shell, generate};
 
 use crate::args::{self, Completions};
 use crate::exit::{self, Failure};
+use crate::names;
 
 pub(crate) fn run(args: &Completions) -> Result<(), Failure> {
-    exit::print(&script(args.shell))
+    match args.shell {
+        Some(shell) => exit::print(&script(shell)),
+        None => exit::print(&names()),
+    }
+}
+
+/// All that may stand behind an `@`, one a line. A file that is wrong has none.
+fn names() -> String {
+    let mut all = names::all();
+    all.sort_unstable();
+    all.dedup();
+    all.iter().map(|name| format!("{name}\n")).collect()
 }
 
 fn script(shell: args::Shell) -> String {
@@ -48,15 +60,26 @@ _cepa_peers() {
     done < <(command cepa peer ls 2>/dev/null)
 }
 
+_cepa_names() {
+    local name colon=""
+    if [[ ${COMP_WORDS[1]} == cp ]]; then
+        colon=:
+        compopt -o nospace 2>/dev/null
+    fi
+    while read -r name; do
+        [[ $name == "$1"* ]] && COMPREPLY+=("$2$name$colon")
+    done < <(command cepa completions --names 2>/dev/null)
+}
+
 _cepa() {
     local word=$2 line=${COMP_LINE:0:COMP_POINT}
     local typed=${line##*[[:space:]]}
     COMPREPLY=()
     if [[ $typed == @* || $typed == *[/=]@* ]]; then
         if [[ $word == *@* ]]; then
-            _cepa_peers "${typed#*@}" "${word%%@*}@"
+            _cepa_names "${typed#*@}" "${word%%@*}@"
         else
-            _cepa_peers "${typed#*@}" ""
+            _cepa_names "${typed#*@}" ""
         fi
     elif [[ ${COMP_WORDS[1]} == peer && ${COMP_WORDS[2]} =~ ^(rm|rename|verify)$ &&
         $COMP_CWORD -eq 3 && $typed != -* ]]; then
@@ -71,11 +94,16 @@ const ZSH: &str = r#"
 _cepa() {
     local word=$words[CURRENT]
     local -a names
-    names=(${${(f)"$(command cepa peer ls 2>/dev/null)"}%% *})
     if [[ $word == (|*[/=])@* ]]; then
+        names=(${(f)"$(command cepa completions --names 2>/dev/null)"})
         compset -P '(|*[/=])@'
-        compadd -a names
+        if [[ $words[2] == cp ]]; then
+            compadd -a names -S :
+        else
+            compadd -a names
+        fi
     elif [[ $words[2] == peer && $words[3] == (rm|rename|verify) ]] && (( CURRENT == 4 )); then
+        names=(${${(f)"$(command cepa peer ls 2>/dev/null)"}%% *})
         compadd -a names
     else
         _cepa_words "$@"
@@ -87,6 +115,11 @@ const FISH: &str = r#"
 function __cepa_peers
     command cepa peer ls 2>/dev/null | string replace -r ' .*' ''
 end
-complete -c cepa -n 'string match -qr "(^|[/=])@" -- (commandline -ct)' -f -a '(string replace -r "((?:^|[/=])@).*" "\$1" -- (commandline -ct))(__cepa_peers)'
+function __cepa_names
+    set -l colon
+    __fish_seen_subcommand_from cp; and set colon :
+    command cepa completions --names 2>/dev/null | string replace -r '$' "$colon"
+end
+complete -c cepa -n 'string match -qr "(^|[/=])@" -- (commandline -ct)' -f -a '(string replace -r "((?:^|[/=])@).*" "\$1" -- (commandline -ct))(__cepa_names)'
 complete -c cepa -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from rm rename verify' -f -a '(__cepa_peers)'
 "#;

@@ -4,6 +4,7 @@
 
 use cepa::session::reserved::COMMAND_PREFIX;
 use cepa::session::{OpenError, ServiceName};
+use cepa::transports::text::clean;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::args;
@@ -63,6 +64,9 @@ async fn exec(mut args: args::Exec) -> Result<(), Failure> {
     Err(Failure::by_signal(signal))
 }
 
+/// Longest name of a program in a line, in bytes.
+const SHOWN: usize = 256;
+
 /// Has the program run in the session, and carries it to its end.
 async fn carried(
     connection: &Connected,
@@ -105,7 +109,16 @@ async fn carried(
     let ended = connect::carried_once(connection, far, ending).await;
     ended.map_err(|failure| {
         if failure.message == NOT_ALLOWED {
-            Failure::new(Code::Refused, failure.message)
+            let program = args.command.first().map(String::as_str);
+            let program = clean(program.unwrap_or_default(), SHOWN);
+            let list = if service.is_empty() { "NAME" } else { service };
+            Failure::new(
+                Code::Refused,
+                format!(
+                    "{program}: {}; it lists programs there with --service {list}=command:/PROGRAM,… (`to` in a node's file)",
+                    failure.message
+                ),
+            )
         } else {
             failure
         }

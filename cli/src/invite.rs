@@ -30,6 +30,7 @@ use crate::keep::Keep;
 use crate::mesh_node::Mesh;
 use crate::reach::{self, GOODBYE};
 use crate::say::on_screen;
+use crate::values::ticket_prefix;
 use crate::{folder, id, inviting, qr, redeemed, settings_file, short_code, stack, trust};
 
 /// How long a session may have nothing open. Who has opened the pairing has as long for its proof, by the protocol itself.
@@ -269,7 +270,7 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
         short_code::invitation(&short, &args.code_relay, &identity).await?
     } else {
         args.code_relay.is_for_a_code()?;
-        if short.starts_with("cepa-ticket:") {
+        if ticket_prefix(short).is_some() {
             let why = "this is a ticket, and there is nothing to join; give it to `cepa forward` or `cepa connect`";
             return Err(Failure::new(Code::Usage, why));
         }

@@ -12,9 +12,23 @@ const KINDS: [&str; 9] = [
 /// What is wrong with the address of a service that is no address either: those have schemes that a service has not, and none of
 /// those that only services have.
 pub(crate) fn unknown(address: &str, e: &ParseError) -> String {
-    let Some((kind, _)) = address.split_once(':') else {
-        return e.to_string();
+    let (kind, colon) = match address.split_once(':') {
+        Some((kind, _)) => (kind, true),
+        // A port that there is not, or a word.
+        None if address.starts_with(|c: char| c.is_ascii_digit() || c == '+') => {
+            return no_port(address).unwrap_or_else(|| e.to_string());
+        }
+        None => (address, false),
     };
+    if let (false, true) = (colon, KINDS.contains(&kind)) {
+        let example = match kind {
+            "echo" => "echo:".to_owned(),
+            "files" => "files:DIR".to_owned(),
+            "command" => "command:/PROGRAM".to_owned(),
+            kind => format!("{kind}:…"),
+        };
+        return format!("a colon is missing; give {example}");
+    }
     if !e.expected().contains("scheme") || e.nearest().is_some() {
         return e.to_string();
     }
@@ -27,6 +41,13 @@ pub(crate) fn unknown(address: &str, e: &ParseError) -> String {
             KINDS.join(":, ")
         ),
     }
+}
+
+/// Why a number is no port.
+pub(crate) fn no_port(word: &str) -> Option<String> {
+    let is_number = !word.is_empty() && word.chars().all(|c| c.is_ascii_digit());
+    (is_number && word.parse::<u16>().is_err())
+        .then(|| format!("{word} is no port: ports end at 65535"))
 }
 
 #[cfg(test)]
@@ -42,7 +63,11 @@ mod tests {
                 "x=rsync:/tmp",
                 "but tcp:, unix:, exec:, serial:, pty:, files:, command:, socks:, echo: and cepa://",
             ),
-            ("web=65536", "column"),
+            ("up=echo", "a colon is missing; give echo:"),
+            ("up=files", "give files:DIR"),
+            ("up=ecko", "did you mean echo:?"),
+            ("up=rsync", "but tcp:, unix:, exec:"),
+            ("web=65536", "ports end at 65535"),
             ("web=0", "column"),
             ("web=+80", "column"),
             ("web=tcp:nowhere", "column"),

@@ -160,6 +160,18 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// All names that there are; a file that is wrong has none.
+#[cfg(feature = "completions")]
+pub(crate) fn all() -> Vec<String> {
+    let settings = settings_file::read().unwrap_or_default();
+    let known = folder::known_peers().ok().and_then(|file| file.read().ok());
+    let known = known
+        .iter()
+        .flat_map(|known| known.peers().map(KnownPeer::name));
+    let targets = settings.targets.keys().map(String::as_str);
+    targets.chain(known).map(str::to_owned).collect()
+}
+
 /// Why the files that have the names cannot be read, if they can't.
 pub(crate) fn unreadable() -> Option<Failure> {
     let settings = settings_file::read()

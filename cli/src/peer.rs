@@ -137,7 +137,11 @@ fn in_columns(peer: &KnownPeer, width: usize) -> String {
             .iter()
             .map(|place| format!("at {}", clean(place, MOST_PLACE))),
     );
-    let mut text = format!("{:width$}  {}\n", peer.name(), peer.id);
+    // A name that is longer than its column stands in a line of its own: what is below it stays in place.
+    let mut text = match peer.name() {
+        name if name.len() > width => format!("{name}\n{:width$}  {}\n", "", peer.id),
+        name => format!("{name:width$}  {}\n", peer.id),
+    };
     for line in rest.chain(previous) {
         let _ = writeln!(text, "{}", beside(&format!("{:width$}  ", ""), &line));
     }

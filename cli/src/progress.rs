@@ -17,7 +17,7 @@ use indicatif::{
 
 use crate::columns::{count, size};
 use crate::exit::{Code, Failure, say};
-use crate::files::report::Report;
+use crate::files::report::{IN_NO_FOLDER, Report};
 use crate::keep::in_words;
 use crate::rate::Rate;
 use crate::say::{Line, has_status_line};
@@ -92,6 +92,8 @@ pub(crate) struct Progress {
     files: AtomicU64,
     bytes: AtomicU64,
     failed: AtomicU64,
+    /// Files of folders that failed.
+    in_no_folder: AtomicU64,
     /// In this session: what has arrived, what was there, and what will not come.
     arrived: AtomicU64,
     present: AtomicU64,
@@ -110,6 +112,7 @@ impl Progress {
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            in_no_folder: AtomicU64::new(0),
             arrived: AtomicU64::new(0),
             present: AtomicU64::new(0),
             unsent: AtomicU64::new(0),
@@ -150,6 +153,7 @@ impl Progress {
             &self.files,
             &self.bytes,
             &self.failed,
+            &self.in_no_folder,
             &self.present,
             &self.unsent,
         ] {
@@ -216,10 +220,14 @@ impl Progress {
             .number("files", files)
             .number("bytes", bytes);
         say(line.number("transferred", moved).seconds("seconds", time));
+        let within = match self.in_no_folder.load(Relaxed) {
+            0 => String::new(),
+            n => format!(", with {} in it", count(n, "file")),
+        };
         match self.failed.load(Relaxed) {
-            0 => Ok(()),
-            1 => Err(some("1 was not copied")),
-            n => Err(some(&format!("{n} were not copied"))),
+            0 if within.is_empty() => Ok(()),
+            0 | 1 => Err(some(&format!("1 was not copied{within}"))),
+            n => Err(some(&format!("{n} were not copied{within}"))),
         }
     }
 }
@@ -259,6 +267,10 @@ impl Report for Progress {
 
     fn refused(&self, label: &str, unsent: u64, why: &str) {
         self.unsent.fetch_add(unsent, Relaxed);
+        if why.starts_with(IN_NO_FOLDER) {
+            self.in_no_folder.fetch_add(1, Relaxed);
+            return;
+        }
         self.problem(true, &format!("{label}: {why}"));
     }
 

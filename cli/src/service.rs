@@ -548,10 +548,12 @@ const ONLY_FILES: &str = "this service has files; use it with `cepa cp`, as @NAM
 /// What a peer reads that opens a list of programs as if it were a stream.
 const ONLY_PROGRAMS: &str = "this service runs programs; use it with `cepa exec ADDR -- CMD ARGS…`";
 
-/// Refuses a call that wants a service as what it is not. Its owner reads the same: whoever has called may not know what to do with that.
+/// Refuses a call that wants a service as what it is not. Its owner reads what the peer was told, since whoever has called may ask.
 async fn other_form(call: Call, why: &str) -> Result<(), String> {
     let _ = call.refuse(why).await;
-    Err(format!("refused, {why}"))
+    Err(format!(
+        "it was opened as what it is not, and the peer was told: {why}"
+    ))
 }
 
 /// Tells how a service has failed, if it has.

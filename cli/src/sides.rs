@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use cepa::node::SCHEME;
 
 use crate::references::{CodeTextError, ShortCode};
-use crate::values::{DialTarget, TICKET};
+use crate::values::{DialTarget, ticket_prefix};
 
 /// A source or a destination.
 #[derive(Clone, Debug)]
@@ -91,8 +91,8 @@ fn given(bytes: &[u8]) -> Result<Option<Side>, String> {
     let Ok(word) = std::str::from_utf8(bytes) else {
         return Ok(None);
     };
-    let is_ticket = word.starts_with(TICKET);
-    let begins = if is_ticket { TICKET.len() } else { 0 };
+    let begins = ticket_prefix(word).map_or(0, str::len);
+    let is_ticket = begins > 0;
     let end = word.get(begins..).and_then(|rest| rest.find([':', '/']));
     let (peer, rest) = match end.and_then(|end| word.split_at_checked(begins + end)) {
         Some((peer, rest)) if rest.starts_with(':') => (peer, rest.get(1..).unwrap_or_default()),

@@ -115,7 +115,7 @@ impl FromStr for DialTarget {
                 .map(Self::Introduced)
                 .map_err(|e| format!("{e}"));
         }
-        if word.starts_with(TICKET) {
+        if ticket_prefix(word).is_some() {
             return word.parse().map(Self::Ticket).map_err(|e| format!("{e}"));
         }
         if ShortCode::is_meant(word) {
@@ -248,7 +248,12 @@ impl FromStr for Explained {
 const INVITATION: &str = "cepa-invitation:";
 
 /// Begins what `cepa share` prints.
-pub(crate) const TICKET: &str = "cepa-ticket:";
+const TICKETS: [&str; 2] = ["ticket:", "cepa-ticket:"];
+
+/// What a word begins with that is a ticket, or an earlier one.
+pub(crate) fn ticket_prefix(word: &str) -> Option<&'static str> {
+    TICKETS.into_iter().find(|prefix| word.starts_with(prefix))
+}
 
 /// Begins what `cepa introduce` prints.
 const INTRODUCTION: &str = "cepa-introduction:";
@@ -488,7 +493,10 @@ impl FromStr for Local {
         let Some((listen, service)) = word.rsplit_once('=') else {
             let listen = listener(word, true);
             return Ok(Self {
-                listen: listen.map_err(|_| "expected LISTEN=SERVICE, for example 5433=db")?,
+                listen: listen.map_err(|_| {
+                    let why = "expected LISTEN=SERVICE, for example 5433=db";
+                    kinds::no_port(word).unwrap_or_else(|| why.to_owned())
+                })?,
                 service: String::new(),
             });
         };
@@ -538,7 +546,8 @@ fn listener(word: &str, lines: bool) -> Result<Vec<Endpoint>, String> {
     } else {
         word.parse().map(|at| vec![at])
     };
-    let listen = listen.map_err(|e| format!("{e}, or a port"))?;
+    let listen =
+        listen.map_err(|e| kinds::no_port(word).unwrap_or_else(|| format!("{e}, or a port")))?;
     for at in &listen {
         let is_line = matches!(at.target(), transports::Target::Rfc2217 { .. });
         if !(at.is_socket() || lines && is_line) {
@@ -625,7 +634,8 @@ mod tests {
         }
         for (word, advice) in [
             ("x", "LISTEN=SERVICE"),
-            ("65536=web", "or a port"),
+            ("65536=web", "65535"),
+            ("x=web", "or a port"),
             ("*:8080=web", "0.0.0.0:8080"),
             ("8080:host:80", "LISTEN=SERVICE"),
             ("stdio:=web", "unix:"),

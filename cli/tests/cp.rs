@@ -589,6 +589,31 @@ fn a_folder_goes_on_under_its_new_name_at_a_server_that_was_restarted() {
 }
 
 /// What was asked for by name and is not copied is an error.
+/// A folder that cannot be made has one line, and what is in it has none.
+#[test]
+fn a_folder_in_whose_place_a_file_stands_has_one_line() {
+    let pair = pair();
+    for (from, there) in [("here", "srv"), ("srv", "here")] {
+        pair.put(&format!("{from}/dir-{from}/a"), b"a");
+        pair.put(&format!("{from}/dir-{from}/b"), b"b");
+        pair.put(&format!("{there}/dir-{from}"), b"in the way");
+    }
+    for words in [
+        &["dir-here", &pair.at("up")][..],
+        &[&pair.at("up/dir-srv"), "."],
+    ] {
+        let said = pair.fails(words, 10);
+        let of_files = said
+            .lines()
+            .filter(|it| it.contains("there is a file of this name"));
+        assert_eq!(of_files.count(), 1, "{said}");
+        assert!(
+            said.contains("cepa: 1 was not copied, with 2 files in it; each has a line above"),
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn a_pipe_that_was_named_is_an_error() {
     let pair = pair();

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use common::desk::Desk;
@@ -61,6 +62,9 @@ fn with_peers() -> Place {
     let place = Place::new();
     place.succeeds(&["peer", "add", "ann", ANN]);
     place.succeeds(&["peer", "add", "anton", ANTON]);
+    let config = place.path("config/config.toml");
+    fs::write(&config, "[targets.anna-target]\naddress = \"tcp:h:1\"\n").unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
     for name in ["bash", "zsh", "fish"] {
         let script = place.succeeds(&["completions", name]);
         fs::write(place.path(name), script).unwrap();
@@ -84,7 +88,10 @@ fn bash_completes_commands_options_and_peers() {
     for (line, word, found) in [
         ("cepa pin", "pin", "ping"),
         ("cepa connect --exp", "--exp", "--expect"),
-        ("cepa connect @an", "@an", "@ann @anton"),
+        ("cepa connect @an", "@an", "@ann @anna-target @anton"),
+        // What is copied stands behind a colon.
+        ("cepa cp fw @ant", "@ant", "@anton:"),
+        ("cepa cp @ant", "ant", "anton:"),
         ("cepa connect cepa://@ant", "//@ant", "//@anton"),
         ("cepa serve --allow=@ant", "@ant", "@anton"),
         // As where bash breaks words at the character itself.
@@ -113,7 +120,8 @@ fn zsh_and_fish_load_their_scripts_and_know_the_peers() {
     );
     if let Some(seen) = shell(&place, "zsh", &["-f", "-c", &script]) {
         assert!(seen.contains("_cepa_words: function"), "{seen}");
-        assert_eq!(seen.matches("ann anton").count(), 2, "{seen}");
+        assert_eq!(seen.matches("ann anton").count(), 1, "{seen}");
+        assert_eq!(seen.matches("ann anna-target anton").count(), 1, "{seen}");
     }
     let script = format!(
         "source {dir}/fish; complete -C 'cepa pin'; complete -C 'cepa connect @ant'; complete -C 'cepa peer rm ant'"

@@ -326,6 +326,11 @@ fn the_options_of_a_target_are_those_of_its_command() {
     place.fails(&["connect", "@friend", "--identity", &other], 2);
     // The file is the user's own words, so hints that are no network are followed.
     echoed(&place, &["connect", "@local"]);
+    // A port alone is for the target's service.
+    let mut forward = Server::start(&place, &["forward", "@local", "-L", "tcp:127.0.0.1:0"]);
+    assert!(forward.seen().last().unwrap().contains(" for up of "));
+    assert!(forward.is_running());
+    drop(forward);
     let line = place.fails(&["forward", "@friend/up", "-L", "tcp:127.0.0.1:0=up"], 2);
     assert!(line.contains("leave /up out"), "{line}");
 }

@@ -227,3 +227,24 @@ fn at_a_terminal_a_peer_has_lines_that_a_person_reads() {
     assert!(lines.contains(&format!("bobby  {B}").as_str()), "{all}");
     assert!(lines.iter().all(|line| line.len() <= 80), "{all}");
 }
+
+/// A name that was made of a long address takes a line of its own, and the columns stay in place.
+#[test]
+fn a_long_name_moves_no_column() {
+    let place = Place::new();
+    let long = "a-very-long-host-name.example-7000";
+    place.succeeds(&["peer", "add", "ann", &place.identity("ann.pem").1]);
+    place.succeeds(&["peer", "add", long, &place.identity("bob.pem").1]);
+    let mut desk = Desk::sit_down(&place, &["peer", "ls"], (24, 80));
+    desk.until(long);
+    let passed = desk.passed.clone();
+    let (_, rest) = desk.leave();
+    let all = passed + &rest;
+    assert!(all.lines().all(|line| line.trim_end().len() <= 80), "{all}");
+    let ids = all.lines().filter_map(|line| {
+        let (begin, id) = line.trim_end().rsplit_once(' ')?;
+        (id.len() == 52).then_some(begin.len())
+    });
+    let ids: Vec<usize> = ids.collect();
+    assert!(ids.len() == 2 && ids[0] == ids[1], "{ids:?} {all}");
+}

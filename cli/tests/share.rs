@@ -48,7 +48,7 @@ impl Share {
         let mut ticket = String::new();
         stdout.read_line(&mut ticket).unwrap();
         let ticket = ticket.trim_end().to_owned();
-        assert!(ticket.starts_with("cepa-ticket:"), "{ticket:?}");
+        assert!(ticket.starts_with("ticket:"), "{ticket:?}");
         Self {
             child,
             ticket,
@@ -358,7 +358,7 @@ fn on_a_terminal_the_whole_command_is_there_to_paste() {
     let place = Place::new();
     let words = ["share", "echo=echo:", "--listen", "tcp:127.0.0.1:0"];
     let mut desk = Desk::sit_down(&place, &words, (24, 200));
-    desk.until("cepa connect cepa-ticket:");
+    desk.until("cepa connect ticket:");
     desk.until("Ctrl-C here ends it\r\n");
     desk.type_in("\x03");
     let (code, seen) = desk.leave();

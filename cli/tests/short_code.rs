@@ -291,7 +291,7 @@ fn a_code_that_was_given_to_the_wrong_command_copies_afterwards() {
     let code = code.trim_end();
     let why = failed(&bob.run(&["connect", code, "--relay", &at]), 7);
     assert!(why.contains("use it with `cepa cp`"), "{why}");
-    share.wait_for("refused, this service has files");
+    share.wait_for("the peer was told: this service has files");
     for _ in 0..2 {
         bob.succeeds(&["cp", &format!("{code}:/a"), &out, "--relay", &at]);
         assert_eq!(std::fs::read(&out).unwrap(), b"hello");

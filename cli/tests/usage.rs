@@ -579,3 +579,32 @@ fn a_printed_address_goes_through_a_shell_as_it_is() {
     let old = format!("cepa://{id}@tcp:a.example:7000;tcp:b.example:7000,keepalive=no/up");
     assert_eq!(place.succeeds(&["explain", "--json", &old]), explained);
 }
+
+/// Words that are nearly right say what is missing.
+#[test]
+fn what_a_newcomer_types_says_what_to_type() {
+    let place = Place::new();
+    place.succeeds(&["id", "show"]);
+    let at = "tcp:127.0.0.1:1";
+    for (words, said) in [
+        (
+            &["connect"][..],
+            "<ADDR> is missing: cepa connect <ADDR> [SERVICE]",
+        ),
+        (&["cp", "a"], "is missing: cepa cp <SRC>... <DST>"),
+        (
+            &["serve", at, "--service", "up=echo"],
+            "a colon is missing; give echo:",
+        ),
+        (
+            &["forward", at, "-L", "99999=web"],
+            "99999 is no port: ports end at 65535",
+        ),
+        (&["forward", at, "-L", "99999"], "ports end at 65535"),
+        (&["forward", at, "-D", "70000"], "ports end at 65535"),
+    ] {
+        let line = place.fails(words, 2);
+        assert!(line.contains(said), "{words:?}: {line}");
+    }
+    assert_eq!(place.succeeds(&["help", "help"]), place.succeeds(&["help"]));
+}

@@ -4,16 +4,24 @@ use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It completes commands, options, files and, behind `@` and at `cepa peer`, the
-names of known peers. To have it in every new shell:
+It completes commands, options, files and, behind `@`, the names of known peers
+and of the targets in `config.toml`; at `cepa peer`, those of known peers. To
+have it in every new shell:
   bash   cepa completions bash > ~/.local/share/bash-completion/completions/cepa
   zsh    cepa completions zsh > DIR/_cepa, where DIR is in $fpath
   fish   cepa completions fish > ~/.config/fish/completions/cepa.fish
 To try it in bash: source <(cepa completions bash)")]
 pub(crate) struct Completions {
     /// The shell
-    #[arg(value_name = "bash|zsh|fish", hide_possible_values = true)]
-    pub(crate) shell: Shell,
+    #[arg(
+        value_name = "bash|zsh|fish",
+        hide_possible_values = true,
+        required_unless_present = "names"
+    )]
+    pub(crate) shell: Option<Shell>,
+    /// Print the names that may stand behind an `@`, one a line: what the scripts ask for
+    #[arg(long, hide = true, conflicts_with = "shell")]
+    names: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -64,7 +64,7 @@ struct Ids(BTreeMap<String, String>);
 impl Ids {
     fn whole(&mut self, word: &str) -> String {
         // What only somebody else can make, and what only shows that more may follow.
-        if word.starts_with("cepa-ticket:") {
+        if word.starts_with("ticket:") {
             return TICKET.into();
         }
         if word.starts_with("cepa-") && word.contains('…') {

@@ -31,7 +31,7 @@ pub(crate) struct Explain {
     /// An address, @NAME, a ticket, an introduction or an invitation code
     #[arg(value_name = "ADDR")]
     pub(crate) address: Explained,
-    /// Print a JSON object: `kind` (address, peer, name, introduction or invitation) and `lines`, each
+    /// Print a JSON object: `kind` (address, peer, name, introduction, invitation or ticket) and `lines`, each
     /// with a `word` and its `meaning`
     #[arg(long)]
     pub(crate) json: bool,

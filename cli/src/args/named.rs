@@ -71,6 +71,12 @@ pub(super) fn forward(args: &mut Forward, matches: &ArgMatches) -> Result<(), Fa
         let why = format!("each -L names its service; leave /{service} out of the address");
         return Err(Failure::new(Code::Usage, why));
     }
+    // A port alone is for the service that the file names.
+    for local in &mut args.locals {
+        if local.service.is_empty() {
+            local.service.clone_from(&named.service);
+        }
+    }
     Ok(())
 }
 

@@ -20,8 +20,8 @@ deviation. Exit codes:
   6  the session was lost, or nothing was answered before Ctrl-C
   otherwise as in `cepa --help`, if there was no session")]
 pub(crate) struct Ping {
-    /// Where the peer listens, or its own address (cepa://PEERID@HINT,HINT, or cepa://@NAME for a known
-    /// peer)
+    /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
+    /// listens, or its own address (cepa://PEERID@HINT,HINT)
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,
     /// Stop after N answers

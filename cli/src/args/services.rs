@@ -15,8 +15,10 @@ its name, and what it is:
   serial    a serial line, for `console`
   socks     a proxy, for `forward -D`
   files     a folder, for `cp`
+  programs  programs with arguments of your own, for `exec`
   forward   a service of another peer, which passes it on
   echo      sends back what arrives
+  demo      what `cepa demo` talks to
 What the peer offers to others is not shown, nor what an introduction opens. A
 peer with an older cepa does not list its services: exit code 7.
 

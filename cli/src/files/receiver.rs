@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::engine::{Answer, Receiving, Violation, is_name};
 use super::line::{Broken, Line};
 use super::partial::{Offer, Partial, Present, Who, look, part_of};
-use super::report::{Report, reason, shown};
+use super::report::{IN_NO_FOLDER, Report, reason, shown};
 use super::tree::{Folder, Kind, Links, set_meta};
 use super::wire::{Item, Message, Meta, PATH_MAX};
 
@@ -258,7 +258,7 @@ impl<'a> Receiver<'a> {
     /// A folder of this transfer, open.
     fn opened(&mut self, dir: &Arc<Dir>) -> Result<Arc<Folder>, String> {
         if let Some(why) = &dir.broken {
-            return Err(format!("its folder could not be made: {why}"));
+            return Err(format!("{IN_NO_FOLDER}: {why}"));
         }
         if let Some((last, folder)) = &self.open
             && Arc::ptr_eq(last, dir)

@@ -18,6 +18,9 @@ pub(crate) trait Report: Send + Sync {
     fn total(&self, files: u64, bytes: u64);
 }
 
+/// Why nothing of what is in a folder is copied: the line of the folder says it for all of it.
+pub(crate) const IN_NO_FOLDER: &str = "its folder could not be made";
+
 /// For a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Silent;

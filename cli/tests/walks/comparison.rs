@@ -36,15 +36,13 @@ fn a_service_and_a_file_through_a_relay() {
     let mut walk = job("## 1. ");
     let mut sharing = home.sit_down(&walk.next(home));
     sharing.until("cepa forward ");
-    let ticket = word_on(&mut sharing, "cepa-ticket:");
+    let ticket = word_on(&mut sharing, "ticket:");
     let table = std::fs::read_to_string(format!("{}/../{COMPARISON}", env!("CARGO_MANIFEST_DIR")));
     let row = format!("| {} |", ticket.len());
     let table = table.unwrap();
-    let counted = table
-        .lines()
-        .find(|line| line.starts_with("| `cepa-ticket:…`"));
+    let counted = table.lines().find(|line| line.starts_with("| `ticket:…`"));
     assert!(counted.unwrap().ends_with(&row), "{counted:?}: {row}");
-    walk.learn("cepa-ticket:…", &ticket);
+    walk.learn("ticket:…", &ticket);
     let _forwarding = walk.start(friend, "listening on ");
     assert_eq!(
         friend.run("curl -sS http://127.0.0.1:8080"),
@@ -122,8 +120,6 @@ fn one_port_for_several_people() {
     server.write("/home/server/node.toml", walk.block("toml"));
     let _web = server.web("127.0.0.1:8080", "the page");
     let _db = server.web("127.0.0.1:5432", "rows");
-    walk.run(server);
-    walk.run(server);
     let _node = walk.start(server, "listening on ");
     for (machine, ports) in [
         (ann, &[(8080, "the page\n"), (5432, "rows\n")][..]),

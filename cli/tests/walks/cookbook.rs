@@ -54,7 +54,7 @@ fn a_service_behind_a_nat() {
 
     let mut sharing = home.sit_down(&walk.next(home));
     sharing.until("cepa forward ");
-    walk.learn("cepa-ticket:AQvQ…", &word_on(&mut sharing, "cepa-ticket:"));
+    walk.learn("ticket:AQvQ…", &word_on(&mut sharing, "ticket:"));
     let forwarding = walk.start(friend, "listening on ");
     assert_eq!(page(friend, 8080), "it is yours\n");
     forwarding.interrupt();

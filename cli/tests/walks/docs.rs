@@ -178,7 +178,7 @@ fn a_ticket_for_two_services() {
     let _web = you.web("127.0.0.1:8080", "it is yours");
     let mut sharing = you.sit_down(&walk.next(you));
     sharing.until("cepa forward ");
-    walk.learn("cepa-ticket:AcmA…", &word_on(&mut sharing, "cepa-ticket:"));
+    walk.learn("ticket:AcmA…", &word_on(&mut sharing, "ticket:"));
     let _forwarding = walk.start(friend, "listening on ");
     assert_eq!(
         friend.run("curl -sS http://127.0.0.1:8080"),

@@ -34,7 +34,7 @@ fn two_commands() {
     // At a terminal the whole command for the friend is there, which is the one of the document.
     let mut sharing = you.sit_down(&walk.next(you));
     sharing.until("cepa forward ");
-    walk.learn("cepa-ticket:AcmA…", &word_on(&mut sharing, "cepa-ticket:"));
+    walk.learn("ticket:AcmA…", &word_on(&mut sharing, "ticket:"));
     let _forwarding = walk.start(friend, "listening on ");
     assert_eq!(
         friend.run("curl -sS http://127.0.0.1:8080"),
