@@ -407,6 +407,7 @@ fn pairs_become_direct_where_their_nats_let_them_and_none_loses_a_byte() {
         let expected = (a, b) != (Symmetric, Symmetric);
         let what = format!("{} and {}: {:#?}", a.name(), b.name(), found.lines);
         assert_eq!(found.direct, expected, "{what}");
+        eprintln!("{what}");
     }
 }
 

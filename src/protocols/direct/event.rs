@@ -54,6 +54,9 @@ pub enum NotDirect {
     /// It was tried often enough.
     #[error("it was tried often enough for now")]
     TooOften,
+    /// Other attempts take long.
+    #[error("other attempts are under way")]
+    Busy,
     /// A socket could not be had.
     #[error("the port of the relay's connection cannot be used: {0}")]
     Port(String),

@@ -28,9 +28,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How much later than the one before it a connection is looked at, while it is not known who is there.
 const STAGGER: Duration = Duration::from_millis(500);
 
-/// How long an attempt waits for another one to end.
-const TURN: Duration = Duration::from_secs(15);
-
 /// Connections that wait to be looked at.
 const QUEUE: usize = 4;
 
@@ -99,9 +96,7 @@ fn report(direct: &Direct, peer: PeerId, reached: Result<SocketAddr, NotDirect>)
 
 /// One attempt of the end that has dialled.
 async fn attempt(direct: &Direct, session: &Session) -> Result<SocketAddr, NotDirect> {
-    let turn = timeout(TURN, direct.turn.acquire()).await;
-    let _turn = turn.map_err(|_| NotDirect::TooOften)?;
-    let end = End::of(&direct.node, &direct.config, session)?;
+    let end = End::of(direct, session)?;
     if !direct.budget.take(session.peer().id(), Instant::now()) {
         return Err(NotDirect::TooOften);
     }
@@ -120,10 +115,8 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
     let Ok(begin) = hear::<Begin>(&mut stream).await else {
         return;
     };
-    let turn = timeout(TURN, direct.turn.acquire()).await;
-    let may = turn.is_ok() && direct.budget.take(peer, Instant::now());
-    let end = if may {
-        End::of(&direct.node, &direct.config, &session)
+    let end = if direct.budget.take(peer, Instant::now()) {
+        End::of(direct, &session)
     } else {
         Err(NotDirect::TooOften)
     };
@@ -145,7 +138,6 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
         }
         Err(why) => {
             // A reset could overtake what was said last.
-            drop(turn);
             linger_close(&mut stream, DEADLINE).await;
             Err(why)
         }
@@ -155,11 +147,12 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
 
 /// Connects until the session goes on over one of the connections, or it has taken too long.
 async fn until_found(
-    plan: Plan,
+    plan: Plan<'_>,
     found: mpsc::Sender<Stream>,
     taking: impl Future<Output = Result<SocketAddr, NotDirect>>,
 ) -> Result<SocketAddr, NotDirect> {
     let Plan {
+        turn: _turn,
         port,
         listener,
         addresses,
