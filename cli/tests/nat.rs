@@ -324,8 +324,9 @@ impl Drop for Ended {
     }
 }
 
-/// Host A counts at host B, until the session is direct or is not to be, and some time more.
-fn count_between(world: &World, relay_at: &str) -> Found {
+/// Host A counts at host B, until the session is direct or is not to be, and some time more. With `cut` the direct path is cut then,
+/// and it counts until the session goes on by the relay.
+fn count_between(world: &World, relay_at: &str, cut: bool) -> Found {
     let place = Place::new();
     let mut relay = world.cepa(&place, "net", &["relay", relay_at, "--allow", "any"]);
     let relay = Server::of(&mut relay, "relaying on ");
@@ -368,12 +369,26 @@ fn count_between(world: &World, relay_at: &str) -> Found {
         lines.map_while(Result::ok).collect::<Vec<_>>()
     });
     let saw = |what: &str| lines.lock().unwrap().iter().any(|line| line.contains(what));
-    let (start, mut sent, mut more) = (Instant::now(), 0, 200);
+    let (start, mut sent, mut more, mut cut) = (Instant::now(), 0, 200, cut);
     while more > 0 {
         writeln!(stdin, "{sent}").unwrap();
         sent += 1;
-        if saw("now direct to") || saw("not direct to") {
-            more -= 1;
+        if cut && saw("now direct to") {
+            let rules = "table ip t {
+             chain through { type filter hook forward priority 0; drop
+             }
+             }";
+            world.nft("net", rules).unwrap();
+            cut = false;
+            more = 201;
+        }
+        let settled = if more > 200 {
+            saw("is back after")
+        } else {
+            saw("now direct to") || saw("not direct to")
+        };
+        if more < 200 || settled {
+            more = more.min(200) - 1;
         }
         assert!(start.elapsed() < PATIENCE, "{:#?}", lines.lock().unwrap());
         thread::sleep(Duration::from_millis(2));
@@ -397,9 +412,9 @@ fn count_between(world: &World, relay_at: &str) -> Found {
 const AT: &str = "tcp:192.0.2.1:7711";
 
 /// What comes of it; nothing where this machine can't have such a world.
-fn found(world: Result<World, String>, relay_at: &str) -> Option<Found> {
+fn found(world: Result<World, String>, relay_at: &str, cut: bool) -> Option<Found> {
     match world {
-        Ok(world) => Some(count_between(&world, relay_at)),
+        Ok(world) => Some(count_between(&world, relay_at, cut)),
         Err(why) => {
             skipped(&format!("routers take root, iproute2 and nftables: {why}"));
             None
@@ -408,7 +423,7 @@ fn found(world: Result<World, String>, relay_at: &str) -> Option<Found> {
 }
 
 fn pair(a: Kind, b: Kind) -> Option<Found> {
-    found(World::new(a, b), AT)
+    found(World::new(a, b), AT, false)
 }
 
 #[test]
@@ -416,7 +431,7 @@ fn two_behind_one_router_and_two_behind_firewalls_become_direct() {
     let at_v6 = "tcp:[2001:db8:ffff::1]:7711";
     let worlds = [(World::behind_one(), AT), (World::firewalls(), at_v6)];
     for (world, relay_at) in worlds {
-        if let Some(found) = found(world, relay_at) {
+        if let Some(found) = found(world, relay_at, false) {
             assert!(found.direct, "{:#?}", found.lines);
         }
     }
@@ -439,6 +454,16 @@ fn all(pairs: &[(Kind, Kind)]) -> Vec<(Kind, Kind, Found)> {
         }
     });
     found.into_inner().unwrap()
+}
+
+/// What was on its way is sent again, over the relay.
+#[test]
+fn a_direct_path_that_is_cut_is_followed_by_the_relay() {
+    let world = World::new(PortRestricted, FullCone);
+    if let Some(found) = found(world, AT, true) {
+        let back = |line: &String| line.contains("is back after");
+        assert!(found.lines.iter().any(back), "{:#?}", found.lines);
+    }
 }
 
 /// The pairs that differ in what has to happen; all of them are in the table.
