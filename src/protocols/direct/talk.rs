@@ -14,10 +14,10 @@ use crate::session::{Session, reserved};
 use crate::wire::{Message, linger_close, receive, send};
 
 use super::super::relay::{Nonce, verify, where_seen};
-use super::Direct;
 use super::event::NotDirect;
 use super::message::{Begin, Offer, Word};
 use super::policy::{self, Here};
+use super::state::Direct;
 
 /// For one answer of the peer, which may have to ask its relay.
 const PATIENCE: Duration = Duration::from_secs(20);

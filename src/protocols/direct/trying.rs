@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::identity::PeerId;
 use crate::node::{Call, Event, Events, Path};
-use crate::session::{Backoff, Session};
+use crate::session::{Backoff, PathInfo, Session};
 use crate::wire::{linger_close, send};
 
-use super::Direct;
 use super::event::{DirectEvent, NotDirect};
 use super::message::{Begin, Offer};
 use super::punch::punch;
+use super::state::Direct;
 use super::talk::{End, Plan, hear};
 
 /// For connections to come about, and for the handshake on one of them.
@@ -46,10 +46,7 @@ pub(super) async fn watch(direct: Arc<Direct>, mut events: Events) {
         }
         let (direct, trying) = (Arc::clone(&direct), Arc::clone(&trying));
         let node = direct.node.handle();
-        node.spawn(async move {
-            keep_trying(&direct, peer).await;
-            lock(&trying).remove(&peer);
-        });
+        node.spawn(async move { keep_trying(&direct, peer, &trying).await });
     }
 }
 
@@ -58,33 +55,40 @@ fn is_for_us(path: &Path) -> bool {
     path.dialled && path.via.len() == 1
 }
 
-async fn keep_trying(direct: &Direct, peer: PeerId) {
+/// Tries until there is a direct path, or nothing to try it for. The peer is taken out of the list under its lock, so that what happens
+/// later begins anew.
+async fn keep_trying(direct: &Direct, peer: PeerId, trying: &Mutex<HashSet<PeerId>>) {
     let config = &direct.config;
     let mut backoff = Backoff::new(config.pause, config.longest_pause);
     let mut pause = config.after;
     loop {
         sleep(pause).await;
-        let Some(session) = direct.node.session_with(peer) else {
-            return;
-        };
-        let Some(path) = session.path() else {
-            // It waits for another connection, which is an event.
-            return;
-        };
-        if !matches!(path.remote, Remote::Circuit { .. }) {
-            return;
-        }
-        let reached = attempt(direct, &session).await;
-        let is_over = match &reached {
-            Ok(_) => true,
-            Err(why) => why.is_final(),
-        };
-        report(direct, peer, reached);
-        if is_over {
-            return;
-        }
         pause = backoff.pause();
+        let session = {
+            let mut trying = lock(trying);
+            match by_relay(direct, peer) {
+                Some(session) => session,
+                None => {
+                    trying.remove(&peer);
+                    return;
+                }
+            }
+        };
+        let reached = attempt(direct, &session).await;
+        let is_final = reached.as_ref().is_err_and(NotDirect::is_final);
+        report(direct, peer, reached);
+        if is_final {
+            // The next session may be with a newer version of the peer.
+            let _ = session.closed().await;
+        }
     }
+}
+
+/// The session with the peer, if it leads through a relay or waits for another connection.
+fn by_relay(direct: &Direct, peer: PeerId) -> Option<Session> {
+    let session = direct.node.session_with(peer)?;
+    let is_direct = |path: PathInfo| !matches!(path.remote, Remote::Circuit { .. });
+    (!session.path().is_some_and(is_direct)).then_some(session)
 }
 
 fn report(direct: &Direct, peer: PeerId, reached: Result<SocketAddr, NotDirect>) {
