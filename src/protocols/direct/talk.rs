@@ -47,6 +47,8 @@ pub(super) struct Plan<'a> {
 pub(super) struct End<'a> {
     direct: &'a Direct,
     session: &'a Session,
+    /// The peer may know where this node is in its own network.
+    trusted: bool,
     /// The session with the relay, and from where it leaves.
     relay: Session,
     port: SharedPort,
@@ -54,7 +56,11 @@ pub(super) struct End<'a> {
 
 impl<'a> End<'a> {
     /// None where the session's way to the relay is of no use for this.
-    pub(super) fn of(direct: &'a Direct, session: &'a Session) -> Result<Self, NotDirect> {
+    pub(super) fn of(
+        direct: &'a Direct,
+        session: &'a Session,
+        trusted: bool,
+    ) -> Result<Self, NotDirect> {
         let path = session.path().ok_or(NotDirect::NoPort)?;
         let Remote::Circuit { relay, .. } = path.remote else {
             return Err(NotDirect::NoPort);
@@ -70,6 +76,7 @@ impl<'a> End<'a> {
         Ok(Self {
             direct,
             session,
+            trusted,
             relay,
             port: SharedPort::of(local),
         })
@@ -154,7 +161,8 @@ impl<'a> End<'a> {
         let (seen, signed) = seen.map_err(NotDirect::NotSeen)?;
         let local = self.port.address();
         let here = self.here([seen.ip(); 2]);
-        let local = policy::may_tell(local, seen, &here).then_some(local);
+        let told = self.trusted && policy::may_tell(local, seen, &here);
+        let local = told.then_some(local);
         Ok((seen, Offer::new(nonce, signed, local.as_slice())))
     }
 

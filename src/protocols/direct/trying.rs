@@ -100,7 +100,8 @@ fn report(direct: &Direct, peer: PeerId, reached: Result<SocketAddr, NotDirect>)
 
 /// One attempt of the end that has dialled.
 async fn attempt(direct: &Direct, session: &Session) -> Result<SocketAddr, NotDirect> {
-    let end = End::of(direct, session)?;
+    // Whom this node has dialled by its id is no stranger.
+    let end = End::of(direct, session, true)?;
     if !direct.budget.take(session.peer().id(), Instant::now()) {
         return Err(NotDirect::TooOften);
     }
@@ -111,7 +112,7 @@ async fn attempt(direct: &Direct, session: &Session) -> Result<SocketAddr, NotDi
 
 /// One attempt of the end that was dialled.
 pub(super) async fn serve(direct: &Direct, call: Call) {
-    let session = call.session().clone();
+    let (session, is_named) = (call.session().clone(), call.context().is_named());
     let Ok(mut stream) = call.accept().await else {
         return;
     };
@@ -120,7 +121,7 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
         return;
     };
     let end = if direct.budget.take(peer, Instant::now()) {
-        End::of(direct, &session)
+        End::of(direct, &session, is_named)
     } else {
         Err(NotDirect::TooOften)
     };
