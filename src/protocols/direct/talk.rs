@@ -87,7 +87,7 @@ impl<'a> End<'a> {
         let opened = timeout(PATIENCE, self.session.open(reserved::NAT)).await;
         let mut stream = opened
             .map_err(|_| silent())?
-            .map_err(NotDirect::NotOffered)?;
+            .map_err(|error| NotDirect::NotOffered(error.into()))?;
         let nonce = nonce()?;
         say(&mut stream, &Begin::new(nonce)).await?;
         let theirs: Offer = hear(&mut stream).await?;
@@ -158,7 +158,7 @@ impl<'a> End<'a> {
         nonce: Option<Nonce>,
     ) -> Result<(SocketAddr, Offer), NotDirect> {
         let seen = where_seen(&self.relay, self.direct.node.id(), for_them).await;
-        let (seen, signed) = seen.map_err(NotDirect::NotSeen)?;
+        let (seen, signed) = seen.map_err(|error| NotDirect::NotSeen(error.into()))?;
         let local = self.port.address();
         let here = self.here([seen.ip(); 2]);
         let told = self.trusted && policy::may_tell(local, seen, &here);

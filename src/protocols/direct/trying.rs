@@ -35,11 +35,11 @@ const QUEUE: usize = 4;
 pub(super) async fn watch(direct: Arc<Direct>, mut events: Events) {
     let trying = Arc::new(Mutex::new(HashSet::new()));
     while let Some(event) = events.next().await {
-        let (peer, path) = match event {
-            Event::SessionUp { peer, path }
-            | Event::SessionResumed { peer, path, .. }
-            | Event::SessionMigrated { peer, path, .. } => (peer, path),
-            _ => continue,
+        let (Event::SessionUp { peer, path }
+        | Event::SessionResumed { peer, path, .. }
+        | Event::SessionMigrated { peer, path, .. }) = event
+        else {
+            continue;
         };
         if !is_for_us(&path) || !lock(&trying).insert(peer) {
             continue;
@@ -66,13 +66,11 @@ async fn keep_trying(direct: &Direct, peer: PeerId, trying: &Mutex<HashSet<PeerI
         pause = backoff.pause();
         let session = {
             let mut trying = lock(trying);
-            match by_relay(direct, peer) {
-                Some(session) => session,
-                None => {
-                    trying.remove(&peer);
-                    return;
-                }
-            }
+            let Some(session) = by_relay(direct, peer) else {
+                trying.remove(&peer);
+                return;
+            };
+            session
         };
         let reached = attempt(direct, &session).await;
         let is_final = reached.as_ref().is_err_and(NotDirect::is_final);
