@@ -92,6 +92,7 @@
 //! | `tls12` | yes | `tls::Version::Tls12`: TLS 1.2, for layers that ask for it |
 //! | `serial` | yes | serial ports (`serial:`) |
 //! | `mesh` | | `protocols::relay`, `introduction`, `ticket` and `membrane` |
+//! | `nat` | | `protocols::direct`: paths without the relay, through NATs |
 //! | `sealed` | | `protocols::sealed`: messages that a third peer carries and can't read |
 //! | `ca` | | `identity::PlatformRoots`: the platform's certificate authorities as a trust policy |
 //! | `ws`, `wss` | | `ws:`: WebSockets, as through the reverse proxies of the web; `wss:`: those under the way's own TLS |

@@ -306,6 +306,7 @@ const LOG_FORMAT: &str = "--log-format";
 const COLOR: &str = "--color";
 const ERROR_STATUS: &str = "--error-status";
 const PROXY: &str = "--proxy";
+const DIRECT: &str = "--direct";
 
 /// Whether lines are to be JSON, as far as words tell that can't be parsed: what is wrong with them is told in that form.
 pub(crate) fn wants_json(words: &[OsString]) -> bool {
@@ -475,7 +476,7 @@ fn command_of(words: &[OsString]) -> (String, clap::Command) {
     while let Some(word) = words.next() {
         // An option of all commands may stand in front of the command.
         if word.starts_with('-') {
-            if [LOG_FORMAT, COLOR, PROXY].contains(&word) {
+            if [LOG_FORMAT, COLOR, PROXY, DIRECT].contains(&word) {
                 words.next();
             }
             continue;

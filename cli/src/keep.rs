@@ -4,12 +4,13 @@
 //! Both ends have to want it; what the two keep a session for is bounded by the shorter time. `--reconnect` is another thing: it
 //! makes a new session when one is lost for good.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use cepa::identity::PeerId;
 use cepa::resume;
 use cepa::session::{PathChange, PathChanges, Session};
-use cepa::transports::{Endpoint, Target};
+use cepa::transports::{Endpoint, Remote, Target};
 use tokio::time::{Instant, timeout_at};
 
 use crate::columns::count;
@@ -148,6 +149,10 @@ pub(crate) fn notify_paths(
                     peer,
                     &format!("connection to {short}… lost; reconnecting{kept}"),
                 ),
+                PathNotice::Direct { at } => notify(
+                    peer,
+                    &format!("now direct to {short}… ({at}), the relay is kept as a fallback"),
+                ),
                 PathNotice::Back { after, brief } => {
                     let after = in_words(after);
                     let before = match brief {
@@ -168,7 +173,14 @@ pub(crate) fn notify_paths(
 #[derive(Debug, PartialEq, Eq)]
 enum PathNotice {
     Lost,
-    Back { after: Duration, brief: u64 },
+    Back {
+        after: Duration,
+        brief: u64,
+    },
+    /// A relay is no longer on the way.
+    Direct {
+        at: SocketAddr,
+    },
 }
 
 /// See [`notify_paths`].
@@ -191,6 +203,12 @@ impl Paths {
                         brief: std::mem::take(&mut self.short),
                     });
                 }
+                PathChange::Migrated { from, path, .. } => match (from.remote, path.remote) {
+                    (Remote::Circuit { .. }, Remote::Tcp(at)) => {
+                        return Some(PathNotice::Direct { at });
+                    }
+                    _ => continue,
+                },
                 _ => continue,
             }
             let now = Instant::now();

@@ -46,6 +46,7 @@ mod demo;
 mod destination;
 mod dial;
 mod dial_failure;
+mod direct;
 mod direction;
 mod events;
 mod exec;
@@ -217,6 +218,11 @@ fn main() -> ExitCode {
             trace::start(cli.logging.verbose, cli.command.says_events()).and_then(|verbose| {
                 if cli.command.dials() {
                     by_proxy(cli.proxy.choice)?;
+                    let settings = match cli.proxy.direct {
+                        Some(_) => None,
+                        None => settings_file::direct()?,
+                    };
+                    direct::decide(cli.proxy.direct, settings);
                 }
                 run(cli.command, verbose)
             })

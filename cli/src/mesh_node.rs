@@ -4,12 +4,13 @@ use std::path::Path;
 
 use cepa::node::{Access, Node, NodeConfig};
 #[cfg(feature = "nat")]
-use cepa::protocols::direct::{self, DirectConfig};
+use cepa::protocols::direct::{self as paths, DirectConfig};
 use cepa::protocols::forward::Forwarder;
 use cepa::protocols::introduction::{Introductions, IntroductionsError};
 use cepa::protocols::relay::Relays;
 use cepa::protocols::sealed::Sealed;
 
+use crate::direct::{self, DirectChoice};
 use crate::exit::{Code, Failure};
 
 /// A node with everything that peers do with each other.
@@ -29,14 +30,25 @@ impl Mesh {
 
     /// The same, with a file that says across restarts which introductions of others are used up or revoked.
     pub(crate) fn with_state(config: NodeConfig, state: Option<&Path>) -> Result<Self, Failure> {
+        Self::with_direct(config, state, direct::choice(None))
+    }
+
+    /// The same, with what is to be done about direct paths, where the node's configuration has its ports for that.
+    pub(crate) fn with_direct(
+        config: NodeConfig,
+        state: Option<&Path>,
+        choice: DirectChoice,
+    ) -> Result<Self, Failure> {
         #[cfg(feature = "nat")]
         let wants_direct = config.stack.shared_port;
         let node = Node::new(config);
         #[cfg(feature = "nat")]
         if wants_direct {
-            direct::on(&node, DirectConfig::default())
-                .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+            let wanted = DirectConfig::default().with_private(choice == DirectChoice::Yes);
+            paths::on(&node, wanted).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
         }
+        // Without that feature it makes no difference.
+        let _ = choice;
         let introductions = match state {
             Some(file) => Introductions::on_with_state(&node, file),
             None => Introductions::on(&node),

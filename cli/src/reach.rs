@@ -17,6 +17,7 @@ use cepa::transports::{Endpoint, Target, TransportErrorKind};
 use tokio::task::JoinHandle;
 
 use crate::columns::count;
+use crate::direct::{self, DirectChoice};
 use crate::exit::{self, Code, Failure, say};
 use crate::keep::Keep;
 use crate::manager;
@@ -31,7 +32,7 @@ pub(crate) const GOODBYE: Duration = Duration::from_secs(3);
 pub(crate) fn config(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> NodeConfig {
     let mut config = NodeConfig::new(identity.clone(), trust);
     config.stack = stack::of(identity, config.stack.trust);
-    config.stack.shared_port = cfg!(feature = "nat");
+    config.stack.shared_port = direct::choice(None) != DirectChoice::No;
     // Without a home folder there are no known peers.
     if let Ok(file) = folder::known_peers() {
         config.resolver = Some(Arc::new(KnownPlaces::new(file)));

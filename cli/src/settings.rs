@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cepa::node::{Hint, PeerAddr};
 
+use crate::direct::DirectChoice;
 use crate::words::{EscapeChar, Expected, ProxyChoice};
 
 /// The file, read and judged.
@@ -16,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) relay: Option<PeerAddr>,
     /// Like `--proxy`.
     pub(crate) proxy: Option<ProxyChoice>,
+    /// Like `--direct`.
+    pub(crate) direct: Option<DirectChoice>,
     /// Like `--share`, for whatever is dialled.
     pub(crate) control: bool,
     pub(crate) targets: BTreeMap<String, Target>,

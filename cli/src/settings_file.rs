@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::advice::with_advice;
+use crate::direct::DirectChoice;
 use crate::exit::{Code, Failure};
 use crate::folder;
 use crate::keep;
@@ -33,6 +34,7 @@ const MAX_FILE: u64 = 1 << 20;
 struct File {
     relay: Option<Spanned<String>>,
     proxy: Option<Spanned<String>>,
+    direct: Option<Spanned<String>>,
     #[serde(default)]
     control: bool,
     #[serde(default)]
@@ -107,15 +109,25 @@ pub(crate) fn read() -> Result<Settings, Failure> {
 /// What the file says of a proxy. A file that is wrong matters only to who uses it: it is one that says nothing, unless it speaks of a proxy.
 /// Then nobody knows whether peers may be dialled directly.
 pub(crate) fn proxy() -> Result<Option<ProxyChoice>, Failure> {
-    let speaks_of_one = || {
+    of_all("proxy", |settings| settings.proxy)
+}
+
+/// What the file says of direct paths. The same of one that is wrong: nobody knows whether peers may be told any address.
+pub(crate) fn direct() -> Result<Option<DirectChoice>, Failure> {
+    of_all("direct", |settings| settings.direct)
+}
+
+/// What the file says for all commands, unless it is wrong and does not speak of that.
+fn of_all<T>(key: &str, which: impl Fn(Settings) -> Option<T>) -> Result<Option<T>, Failure> {
+    let speaks_of_it = || {
         let text = path().ok().and_then(|path| std::fs::read(path).ok());
         let text = text.unwrap_or_default();
         let mut lines = text.split(|byte| *byte == b'\n');
-        lines.any(|line| line.trim_ascii_start().starts_with(b"proxy"))
+        lines.any(|line| line.trim_ascii_start().starts_with(key.as_bytes()))
     };
     match read() {
-        Ok(settings) => Ok(settings.proxy),
-        Err(failure) if speaks_of_one() => Err(failure),
+        Ok(settings) => Ok(which(settings)),
+        Err(failure) if speaks_of_it() => Err(failure),
         Err(_) => Ok(None),
     }
 }
@@ -170,6 +182,8 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     let proxy = proxy
         .map(|word| parsed(word, "proxy", &wrong))
         .transpose()?;
+    let direct = file.direct.as_ref();
+    let direct = direct.map(|word| parsed(word, "direct", &wrong));
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let mut targets = BTreeMap::new();
     for (name, target) in file.targets {
@@ -186,6 +200,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, Failure> {
     Ok(Settings {
         relay: relay.transpose()?,
         proxy,
+        direct: direct.transpose()?,
         control: file.control,
         targets,
     })

@@ -62,7 +62,7 @@ impl Kind {
     /// The rules of a router with this host behind it.
     fn rules(self, host: &str) -> String {
         let refuse = if self == PortRestrictedReset {
-            "meta l4proto tcp reject with tcp reset"
+            "reject with tcp reset"
         } else {
             "drop"
         };
@@ -91,13 +91,13 @@ impl Kind {
              chain post {{ type nat hook postrouting priority srcnat; oifname wan masquerade{how}
              }}
              chain through {{ type filter hook forward priority 0;
-             iifname lan add @known {{ ip daddr }} accept
+             iifname \"lan*\" add @known {{ ip daddr }} accept
              ct state established,related accept
              {forward}
              }}
              chain to {{ type filter hook input priority 0; iifname lo accept
              ct state established,related accept
-             iifname wan {refuse}
+             iifname wan meta l4proto tcp {refuse}
              }}
              }}"
         )
@@ -244,19 +244,54 @@ impl World {
             ))?;
         }
         self.nft(&outer, &kind.rules(&format!("{lan}.2")))?;
-        self.far(&outer);
         Ok(())
     }
 
-    /// A way of 10 ms, as far as the system has that: without it both ends are never at it at the same moment.
-    fn far(&self, router: &str) {
-        let words = [
-            "tc", "qdisc", "add", "dev", "wan", "root", "netem", "delay", "10ms",
-        ];
-        let _ = self.run(router, &words);
-        let mut words = words;
-        words[4] = router;
-        let _ = self.run("net", &words);
+    /// Both behind one router, in two networks of it.
+    fn behind_one() -> Result<Self, String> {
+        let world = Self::empty();
+        world.add("net")?;
+        ip(&format!("-n {}net addr add 192.0.2.1/32 dev lo", world.0))?;
+        world.side("A", PortRestricted, "198.51.100", 1)?;
+        world.add("hB")?;
+        let (host, router) = ("192.168.2.2/24", "192.168.2.1/24");
+        world.cable(("hB", "eth", host), ("rA", "lan2", router))?;
+        world.default_by("hB", "192.168.2.1")?;
+        Ok(world)
+    }
+
+    /// IPv6: nothing is translated, and each router lets only those in who were talked to.
+    fn firewalls() -> Result<Self, String> {
+        let world = Self::empty();
+        world.add("net")?;
+        ip(&format!(
+            "-n {}net addr add 2001:db8:ffff::1/128 dev lo",
+            world.0
+        ))?;
+        for (side, n) in [("A", 1), ("B", 2)] {
+            let (host, router) = (format!("h{side}"), format!("r{side}"));
+            world.add(&host)?;
+            world.add(&router)?;
+            let at = |net: u8, n: u8| format!("2001:db8:{net}::{n}/64");
+            let (ours, theirs) = (at(n, 2), at(n, 1));
+            world.cable((&host, "eth", &ours), (&router, "lan", &theirs))?;
+            world.default_by(&host, &format!("2001:db8:{n}::1"))?;
+            let (ours, theirs) = (at(n + 10, 2), at(n + 10, 1));
+            world.cable((&router, "wan", &ours), ("net", &router, &theirs))?;
+            world.default_by(&router, &format!("2001:db8:{}::1", n + 10))?;
+            let outside = format!("2001:db8:{n}::/64 via 2001:db8:{}::2", n + 10);
+            ip(&format!("-n {}net route add {outside}", world.0))?;
+            // Neighbours are found by ICMPv6.
+            let rules = "table ip6 t {
+             chain through { type filter hook forward priority 0;
+             iifname lan accept
+             ct state established,related accept
+             drop
+             }
+             }";
+            world.nft(&router, rules)?;
+        }
+        Ok(world)
     }
 
     /// The tool at one of them.
@@ -289,8 +324,9 @@ impl Drop for Ended {
     }
 }
 
-/// Host A counts at host B, until the session is direct or is not to be, and some time more.
-fn count_between(world: &World, relay_at: &str) -> Found {
+/// Host A counts at host B, until the session is direct or is not to be, and some time more. With `cut` the direct path is cut then,
+/// and it counts until the session goes on by the relay.
+fn count_between(world: &World, relay_at: &str, cut: bool) -> Found {
     let place = Place::new();
     let mut relay = world.cepa(&place, "net", &["relay", relay_at, "--allow", "any"]);
     let relay = Server::of(&mut relay, "relaying on ");
@@ -333,12 +369,26 @@ fn count_between(world: &World, relay_at: &str) -> Found {
         lines.map_while(Result::ok).collect::<Vec<_>>()
     });
     let saw = |what: &str| lines.lock().unwrap().iter().any(|line| line.contains(what));
-    let (start, mut sent, mut more) = (Instant::now(), 0, 200);
+    let (start, mut sent, mut more, mut cut) = (Instant::now(), 0, 200, cut);
     while more > 0 {
         writeln!(stdin, "{sent}").unwrap();
         sent += 1;
-        if saw("now direct to") || saw("not direct to") {
-            more -= 1;
+        if cut && saw("now direct to") {
+            let rules = "table ip t {
+             chain through { type filter hook forward priority 0; drop
+             }
+             }";
+            world.nft("net", rules).unwrap();
+            cut = false;
+            more = 201;
+        }
+        let settled = if more > 200 {
+            saw("is back after")
+        } else {
+            saw("now direct to") || saw("not direct to")
+        };
+        if more < 200 || settled {
+            more = more.min(200) - 1;
         }
         assert!(start.elapsed() < PATIENCE, "{:#?}", lines.lock().unwrap());
         thread::sleep(Duration::from_millis(2));
@@ -361,13 +411,28 @@ fn count_between(world: &World, relay_at: &str) -> Found {
 
 const AT: &str = "tcp:192.0.2.1:7711";
 
-/// Whether two behind such routers become direct; nothing where this machine can't have any.
-fn pair(a: Kind, b: Kind) -> Option<Found> {
-    match World::new(a, b) {
-        Ok(world) => Some(count_between(&world, AT)),
+/// What comes of it; nothing where this machine can't have such a world.
+fn found(world: Result<World, String>, relay_at: &str, cut: bool) -> Option<Found> {
+    match world {
+        Ok(world) => Some(count_between(&world, relay_at, cut)),
         Err(why) => {
             skipped(&format!("routers take root, iproute2 and nftables: {why}"));
             None
+        }
+    }
+}
+
+fn pair(a: Kind, b: Kind) -> Option<Found> {
+    found(World::new(a, b), AT, false)
+}
+
+#[test]
+fn two_behind_one_router_and_two_behind_firewalls_become_direct() {
+    let at_v6 = "tcp:[2001:db8:ffff::1]:7711";
+    let worlds = [(World::behind_one(), AT), (World::firewalls(), at_v6)];
+    for (world, relay_at) in worlds {
+        if let Some(found) = found(world, relay_at, false) {
+            assert!(found.direct, "{:#?}", found.lines);
         }
     }
 }
@@ -389,6 +454,16 @@ fn all(pairs: &[(Kind, Kind)]) -> Vec<(Kind, Kind, Found)> {
         }
     });
     found.into_inner().unwrap()
+}
+
+/// What was on its way is sent again, over the relay.
+#[test]
+fn a_direct_path_that_is_cut_is_followed_by_the_relay() {
+    let world = World::new(PortRestricted, FullCone);
+    if let Some(found) = found(world, AT, true) {
+        let back = |line: &String| line.contains("is back after");
+        assert!(found.lines.iter().any(back), "{:#?}", found.lines);
+    }
 }
 
 /// The pairs that differ in what has to happen; all of them are in the table.

@@ -17,7 +17,7 @@ use super::sessions::{Came, accept, register};
 use super::{Node, dial};
 
 /// A connection on which the peer has proven its key.
-pub(crate) struct Proven(Built);
+pub(crate) struct Proven(Box<Built>);
 
 impl Node {
     /// Whether the peer of a session is at the other end of a stream. Takes the client's part.
@@ -29,7 +29,7 @@ impl Node {
         let config = dial::pinned(&self.core, session.peer().id());
         let never = pin!(pending());
         let built = stack::build(stream, DEFAULT_LAYERS, Side::Client, &config, never);
-        Box::pin(built).await.map(Proven)
+        Box::pin(built).await.map(|built| Proven(Box::new(built)))
     }
 
     /// The session goes on there with all that is open in it; one that can't is followed by a new one, which is used from then on.
@@ -42,16 +42,19 @@ impl Node {
         let config = dial::pinned(&self.core, peer);
         if let Some(lasting) = session.lasting() {
             let _turn = lasting.turn.lock().await;
-            return paths::go_on_over(lasting, built, &config).await;
+            return Box::pin(paths::go_on_over(lasting, *built, &config)).await;
         }
-        let new = Session::over_built(built, &config).await?;
+        let new = Box::pin(Session::over_built(*built, &config)).await?;
         let path = Path {
             via: Vec::new(),
             dialled: true,
             label: new.label().to_owned(),
         };
-        let registered = register(&self.core, new, path, Came::Dialled(None)).await;
-        registered.map(|_| ()).map_err(|_| ConnectError::Over)
+        let registered = register(&self.core, new, path, Came::Dialled(None));
+        Box::pin(registered)
+            .await
+            .map(|_| ())
+            .map_err(|_| ConnectError::Over)
     }
 
     /// The server's part of that: this very peer comes over a stream, and is let in as through any listener.
@@ -71,7 +74,7 @@ impl Node {
             &config,
             None,
         );
-        accepted.await.map(|_| ())
+        Box::pin(accepted).await.map(|_| ())
     }
 }
 

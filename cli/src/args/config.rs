@@ -11,6 +11,7 @@ than the known peers. `cepa explain @NAME` shows what a name stands for.
 
   relay = \"cepa://RELAYID@tcp:HOST:7711\"  # for peers without an address
   proxy = \"env\"                           # like --proxy
+  direct = \"public\"                       # like --direct
   control = true                          # like --share, for all commands
   [targets.board]                         # cepa console @board
   address = \"serial:/dev/ttyUSB0\"         # or a list of addresses

@@ -27,6 +27,7 @@ node ends (not under nohup or setsid). docs/MESH.md describes every key.
   register = [\"cepa://RELAYID@tcp:HOST:7711\"]
   allow_status = [\"@NAME\"]                 # like --allow-status
   mdns = \"network\"                        # like `cepa serve --mdns`
+  direct = \"yes\"                            # like --direct
   [services.up]
   to = \"exec:sha256sum\"                     # like `cepa serve --service`
   allow = [\"PEERID\", \"@NAME\"]               # default: nobody

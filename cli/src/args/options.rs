@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::sharing::Sharing;
+use crate::direct::DirectChoice;
 use crate::gate::Gate;
 use crate::keep::{self, Keep};
 use crate::values::{Expected, TrustWord};
@@ -96,6 +97,11 @@ pub(crate) struct ByProxy {
     /// `config.toml`, or none
     #[arg(long = "proxy", global = true, value_name = "env|none|URL")]
     pub(crate) choice: Option<ProxyChoice>,
+    /// Whether to look for a direct path to peers that are reached by a relay, through NATs: `yes`,
+    /// `public` (without addresses of private networks) or `no`. Default: `direct` in `config.toml`,
+    /// or yes
+    #[arg(long = "direct", global = true, value_name = "yes|public|no")]
+    pub(crate) direct: Option<DirectChoice>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

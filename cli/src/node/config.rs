@@ -16,6 +16,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::args::{Multicast, Service, Target};
+use crate::direct::DirectChoice;
 use crate::exit::{Code, Failure};
 use crate::gate::Gate;
 use crate::keep::{self, Keep};
@@ -37,6 +38,7 @@ pub(super) struct Config {
     pub(super) state: Option<PathBuf>,
     /// Where it announces itself.
     pub(super) mdns: Option<Multicast>,
+    pub(super) direct: Option<DirectChoice>,
     pub(super) listen: Vec<Endpoint>,
     pub(super) gate: Gate,
     pub(super) shares: SharesOfAPeer,
@@ -107,6 +109,7 @@ struct File {
     control: Option<PathBuf>,
     metrics: Option<Spanned<String>>,
     mdns: Option<Spanned<String>>,
+    direct: Option<Spanned<String>>,
     state: Option<PathBuf>,
     #[serde(default)]
     listen: Vec<Spanned<String>>,
@@ -255,6 +258,8 @@ impl Config {
             .map(|word| metrics_listener(word.get_ref()).map_err(|e| wrong(Some(word.span()), e)));
         let metrics = metrics.transpose()?;
         let mdns = file.mdns.map(|word| parsed(&word, &wrong)).transpose()?;
+        let direct = file.direct.map(|word| parsed(&word, &wrong));
+        let direct = direct.transpose()?;
         let mut register = Vec::new();
         for word in file.register {
             let relay = placed_addr(word.get_ref());
@@ -338,6 +343,7 @@ impl Config {
             metrics,
             state: file.state.map(place),
             mdns,
+            direct,
             listen,
             gate,
             shares,

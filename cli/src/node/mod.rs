@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use crate::args::{self, IdentityFile, Multicast, Service, Target};
 use crate::by_mesh;
 use crate::control::OfNode;
+use crate::direct::{self, DirectChoice};
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::gate::Gate;
@@ -142,6 +143,7 @@ struct Begun {
     keep: Keep,
     keep_consoles: Option<Duration>,
     mdns: Option<Multicast>,
+    direct: Option<DirectChoice>,
 }
 
 impl Begun {
@@ -157,6 +159,7 @@ impl Begun {
             keep: config.keep,
             keep_consoles: config.keep_consoles,
             mdns: config.mdns,
+            direct: config.direct,
         }
     }
 }
@@ -194,7 +197,9 @@ impl Daemon {
             carries
         });
         let network = OnNetwork::start_if(config.mdns, identity.peer_id())?;
-        let mesh = Mesh::with_state(settings, config.state.as_deref())?;
+        let direct = direct::choice(config.direct);
+        settings.stack.shared_port = direct != DirectChoice::No;
+        let mesh = Mesh::with_direct(settings, config.state.as_deref(), direct)?;
         let relay = carries.map(|carries| Relay::on(&mesh.node, carries));
         let relay = relay
             .transpose()
@@ -302,6 +307,7 @@ impl Daemon {
             ("durable and park", begun.keep != now.keep),
             ("keep_consoles", begun.keep_consoles != now.keep_consoles),
             ("mdns", begun.mdns != now.mdns),
+            ("direct", begun.direct != now.direct),
             (
                 "listen",
                 !listens.iter().all(|at| self.config.listen.contains(at)),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::identity::PeerId;
 use crate::node::ProtocolEvent;
@@ -38,10 +39,10 @@ pub enum NotDirect {
     NoPort,
     /// The relay does not say where it sees this node.
     #[error("{0}")]
-    NotSeen(#[source] RelayError),
+    NotSeen(#[source] Arc<RelayError>),
     /// The peer does not do this.
     #[error("{0}")]
-    NotOffered(#[source] OpenError),
+    NotOffered(#[source] Arc<OpenError>),
     /// The peer does not want to now, in its words.
     #[error("the peer refuses: {0}")]
     Refused(String),
@@ -54,6 +55,9 @@ pub enum NotDirect {
     /// It was tried often enough.
     #[error("it was tried often enough for now")]
     TooOften,
+    /// Other attempts take long.
+    #[error("other attempts are under way")]
+    Busy,
     /// A socket could not be had.
     #[error("the port of the relay's connection cannot be used: {0}")]
     Port(String),
@@ -65,7 +69,7 @@ pub enum NotDirect {
 impl NotDirect {
     /// Whether another attempt in this session is of no use.
     pub(super) fn is_final(&self) -> bool {
-        matches!(self, Self::NotOffered(OpenError::Refused { .. }))
+        matches!(self, Self::NotOffered(why) if matches!(**why, OpenError::Refused { .. }))
     }
 }
 

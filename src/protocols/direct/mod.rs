@@ -28,6 +28,7 @@
 //! | `talk.rs` | the exchange, up to the moment at which both begin |
 //! | `punch.rs` | connecting and listening at once |
 //! | `trying.rs` | when it is tried, and tried again |
+//! | `state.rs` | what a node wants of it, and what its attempts share |
 //! | `event.rs` | what comes of it |
 
 mod budget;
@@ -35,13 +36,13 @@ mod event;
 mod message;
 mod policy;
 mod punch;
+mod state;
 mod talk;
 #[cfg(test)]
 mod tests;
 mod trying;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
@@ -50,54 +51,10 @@ use crate::node::{Admission, Call, Node, Protocol, ProtocolError};
 use crate::session::reserved;
 
 use self::budget::Budget;
+use self::state::Direct;
 
 pub use event::{DirectEvent, NotDirect};
-
-/// Whom a node connects to, and when. Start from the default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DirectConfig {
-    /// Whether addresses of private networks are told and tried, where both peers seem to be in the same one; default yes.
-    pub private: bool,
-    /// How long a session has led through a relay before it is tried for the first time; default 1 s: many a session is over by then.
-    pub after: Duration,
-    /// The pause before the second attempt, default 30 s; then longer and longer ones.
-    pub pause: Duration,
-    /// The longest pause, default 30 min: networks change, and an attempt costs both ends a few packets.
-    pub longest_pause: Duration,
-    /// Addresses of this machine itself are told and tried, for tests.
-    #[doc(hidden)]
-    pub loopback: bool,
-}
-
-setters!(DirectConfig {
-    with_private => private: bool,
-    with_after => after: Duration,
-    with_pause => pause: Duration,
-    with_longest_pause => longest_pause: Duration,
-    with_loopback => loopback: bool,
-});
-
-impl Default for DirectConfig {
-    fn default() -> Self {
-        Self {
-            private: true,
-            after: Duration::from_secs(1),
-            pause: Duration::from_secs(30),
-            longest_pause: Duration::from_secs(30 * 60),
-            loopback: false,
-        }
-    }
-}
-
-/// A node tries for direct paths to peers with whom it has sessions through relays.
-struct Direct {
-    node: Node,
-    config: DirectConfig,
-    budget: Budget,
-    /// One at a time: two listeners on one port would get each other's connections.
-    turn: Semaphore,
-}
+pub use state::DirectConfig;
 
 /// Has a node try for direct paths, and answer peers that do. Its [`StackConfig::shared_port`](crate::stack::StackConfig::shared_port) has
 /// to be set.

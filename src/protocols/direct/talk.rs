@@ -5,22 +5,28 @@ use std::time::Duration;
 
 use cepa_transports::{Network, PortListener, Remote, SharedPort};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::SemaphorePermit;
 use tokio::time::{sleep, timeout};
 
 use crate::backend::random;
 use crate::identity::PeerId;
-use crate::node::Node;
 use crate::session::{Session, reserved};
 use crate::wire::{Message, linger_close, receive, send};
 
 use super::super::relay::{Nonce, verify, where_seen};
-use super::DirectConfig;
 use super::event::NotDirect;
 use super::message::{Begin, Offer, Word};
 use super::policy::{self, Here};
+use super::state::Direct;
 
 /// For one answer of the peer, which may have to ask its relay.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long an attempt waits for another one to end; less than the peer waits for that.
+const TURN: Duration = Duration::from_secs(15);
+
+/// From when this end is ready until the other one begins: some round trips.
+const GO: Duration = Duration::from_secs(10);
 
 /// For the peer to read why not.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -29,7 +35,9 @@ const GOODBYE: Duration = Duration::from_secs(3);
 const PINGS: usize = 3;
 
 /// What is tried, when it is begun.
-pub(super) struct Plan {
+pub(super) struct Plan<'a> {
+    /// Nobody else listens there until this is dropped.
+    pub(super) turn: SemaphorePermit<'a>,
     pub(super) port: SharedPort,
     pub(super) listener: PortListener,
     pub(super) addresses: Vec<SocketAddr>,
@@ -37,9 +45,10 @@ pub(super) struct Plan {
 
 /// This end of a session through a relay.
 pub(super) struct End<'a> {
-    node: &'a Node,
-    config: &'a DirectConfig,
+    direct: &'a Direct,
     session: &'a Session,
+    /// The peer may know where this node is in its own network.
+    trusted: bool,
     /// The session with the relay, and from where it leaves.
     relay: Session,
     port: SharedPort,
@@ -48,15 +57,15 @@ pub(super) struct End<'a> {
 impl<'a> End<'a> {
     /// None where the session's way to the relay is of no use for this.
     pub(super) fn of(
-        node: &'a Node,
-        config: &'a DirectConfig,
+        direct: &'a Direct,
         session: &'a Session,
+        trusted: bool,
     ) -> Result<Self, NotDirect> {
         let path = session.path().ok_or(NotDirect::NoPort)?;
         let Remote::Circuit { relay, .. } = path.remote else {
             return Err(NotDirect::NoPort);
         };
-        let relay = node.session_with(PeerId::from_bytes(relay));
+        let relay = direct.node.session_with(PeerId::from_bytes(relay));
         let relay = relay.ok_or(NotDirect::NoPort)?;
         let below = relay.path().ok_or(NotDirect::NoPort)?;
         // What came in came to the port of a listener.
@@ -65,27 +74,27 @@ impl<'a> End<'a> {
             return Err(NotDirect::NoPort);
         };
         Ok(Self {
-            node,
-            config,
+            direct,
             session,
+            trusted,
             relay,
             port: SharedPort::of(local),
         })
     }
 
     /// The end that has dialled. Returns when it is time to begin.
-    pub(super) async fn ask(&self) -> Result<Plan, NotDirect> {
+    pub(super) async fn ask(&self) -> Result<Plan<'a>, NotDirect> {
         let opened = timeout(PATIENCE, self.session.open(reserved::NAT)).await;
         let mut stream = opened
             .map_err(|_| silent())?
-            .map_err(NotDirect::NotOffered)?;
+            .map_err(|error| NotDirect::NotOffered(error.into()))?;
         let nonce = nonce()?;
         say(&mut stream, &Begin::new(nonce)).await?;
         let theirs: Offer = hear(&mut stream).await?;
         refused(theirs.refusal())?;
         let for_them = theirs.nonce().ok_or_else(no_sense)?;
         let (seen, offer) = self.offer(for_them, None).await?;
-        let plan = self.plan(&theirs, nonce, seen);
+        let plan = self.plan(&theirs, nonce, seen).await;
         let plan = match plan {
             Ok(plan) => plan,
             Err(why) => {
@@ -105,7 +114,7 @@ impl<'a> End<'a> {
         refused(ready.refusal())?;
         let mut half = Duration::MAX;
         for _ in 0..PINGS {
-            let ping = timeout(PATIENCE, self.session.ping()).await;
+            let ping = timeout(GO / 4, self.session.ping()).await;
             let round_trip = ping.map_err(|_| silent())?.map_err(talk)?;
             half = half.min(round_trip / 2);
         }
@@ -115,7 +124,11 @@ impl<'a> End<'a> {
     }
 
     /// The end that was dialled. Returns when it is time to begin.
-    pub(super) async fn answer<S>(&self, stream: &mut S, begin: &Begin) -> Result<Plan, NotDirect>
+    pub(super) async fn answer<S>(
+        &self,
+        stream: &mut S,
+        begin: &Begin,
+    ) -> Result<Plan<'a>, NotDirect>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -124,7 +137,7 @@ impl<'a> End<'a> {
         say(stream, &offer).await?;
         let theirs: Offer = hear(stream).await?;
         refused(theirs.refusal())?;
-        let plan = match self.plan(&theirs, nonce, seen) {
+        let plan = match self.plan(&theirs, nonce, seen).await {
             Ok(plan) => plan,
             Err(why) => {
                 let _ = timeout(PATIENCE, send(stream, &Word::refused(&why.to_string()))).await;
@@ -132,7 +145,8 @@ impl<'a> End<'a> {
             }
         };
         say(stream, &Word::done()).await?;
-        let go: Word = hear(stream).await?;
+        let go = timeout(GO, hear::<Word>(stream)).await;
+        let go = go.map_err(|_| silent())??;
         refused(go.refusal())?;
         Ok(plan)
     }
@@ -143,16 +157,22 @@ impl<'a> End<'a> {
         for_them: Nonce,
         nonce: Option<Nonce>,
     ) -> Result<(SocketAddr, Offer), NotDirect> {
-        let seen = where_seen(&self.relay, self.node.id(), for_them).await;
-        let (seen, signed) = seen.map_err(NotDirect::NotSeen)?;
+        let seen = where_seen(&self.relay, self.direct.node.id(), for_them).await;
+        let (seen, signed) = seen.map_err(|error| NotDirect::NotSeen(error.into()))?;
         let local = self.port.address();
         let here = self.here([seen.ip(); 2]);
-        let local = policy::may_tell(local, seen, &here).then_some(local);
+        let told = self.trusted && policy::may_tell(local, seen, &here);
+        let local = told.then_some(local);
         Ok((seen, Offer::new(nonce, signed, local.as_slice())))
     }
 
     /// What this end does with what the peer has offered.
-    fn plan(&self, theirs: &Offer, nonce: Nonce, seen: SocketAddr) -> Result<Plan, NotDirect> {
+    async fn plan(
+        &self,
+        theirs: &Offer,
+        nonce: Nonce,
+        seen: SocketAddr,
+    ) -> Result<Plan<'a>, NotDirect> {
         let signed = theirs.seen.as_ref().ok_or_else(no_sense)?;
         let (relay, peer) = (self.relay.peer().id(), self.session.peer().id());
         let at = verify(signed, relay, peer, nonce).ok_or_else(no_sense)?;
@@ -161,8 +181,12 @@ impl<'a> End<'a> {
         if addresses.is_empty() {
             return Err(NotDirect::NoAddress);
         }
+        // Only now: whoever makes a node wait for what was said so far keeps nobody else from trying.
+        let turn = timeout(TURN, self.direct.turn.acquire()).await;
+        let turn = turn.map_err(|_| NotDirect::Busy)?;
         let listener = self.port.listen();
         Ok(Plan {
+            turn: turn.map_err(|_| NotDirect::Busy)?,
             port: self.port,
             listener: listener.map_err(|error| NotDirect::Port(error.to_string()))?,
             addresses,
@@ -172,11 +196,11 @@ impl<'a> End<'a> {
     fn here(&self, seen: [IpAddr; 2]) -> Here {
         let own = self.port.address().ip().to_canonical();
         Here {
-            private: self.config.private,
+            private: self.direct.config.private,
             own,
             network: network_of(own),
             seen,
-            loopback: self.config.loopback,
+            loopback: self.direct.config.loopback,
         }
     }
 }

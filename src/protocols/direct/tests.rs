@@ -122,8 +122,8 @@ async fn a_session_that_ends_with_its_connection_is_followed_by_a_direct_one() {
     let (ann, _relays) = node(false);
     on(&ann, here()).unwrap();
     let mut events = ann.events();
-    let mut stream = soon(ann.open(&world.to_bob)).await.unwrap();
-    let first = ann.session_with(world.bob.id()).unwrap();
+    let first = soon(ann.session(&world.to_bob)).await.unwrap();
+    let mut stream = soon(first.open("echo")).await.unwrap();
     outcome(&mut events).await.unwrap();
     // What was open stays where it was, and what is opened is direct.
     echoes(&mut stream, b"old").await;

@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::identity::PeerId;
 use crate::node::{Call, Event, Events, Path};
-use crate::session::{Backoff, Session};
+use crate::session::{Backoff, PathInfo, Session};
 use crate::wire::{linger_close, send};
 
-use super::Direct;
 use super::event::{DirectEvent, NotDirect};
 use super::message::{Begin, Offer};
 use super::punch::punch;
+use super::state::Direct;
 use super::talk::{End, Plan, hear};
 
 /// For connections to come about, and for the handshake on one of them.
@@ -28,9 +28,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How much later than the one before it a connection is looked at, while it is not known who is there.
 const STAGGER: Duration = Duration::from_millis(500);
 
-/// How long an attempt waits for another one to end.
-const TURN: Duration = Duration::from_secs(15);
-
 /// Connections that wait to be looked at.
 const QUEUE: usize = 4;
 
@@ -38,21 +35,18 @@ const QUEUE: usize = 4;
 pub(super) async fn watch(direct: Arc<Direct>, mut events: Events) {
     let trying = Arc::new(Mutex::new(HashSet::new()));
     while let Some(event) = events.next().await {
-        let (peer, path) = match event {
-            Event::SessionUp { peer, path }
-            | Event::SessionResumed { peer, path, .. }
-            | Event::SessionMigrated { peer, path, .. } => (peer, path),
-            _ => continue,
+        let (Event::SessionUp { peer, path }
+        | Event::SessionResumed { peer, path, .. }
+        | Event::SessionMigrated { peer, path, .. }) = event
+        else {
+            continue;
         };
         if !is_for_us(&path) || !lock(&trying).insert(peer) {
             continue;
         }
         let (direct, trying) = (Arc::clone(&direct), Arc::clone(&trying));
         let node = direct.node.handle();
-        node.spawn(async move {
-            keep_trying(&direct, peer).await;
-            lock(&trying).remove(&peer);
-        });
+        node.spawn(async move { keep_trying(&direct, peer, &trying).await });
     }
 }
 
@@ -61,33 +55,38 @@ fn is_for_us(path: &Path) -> bool {
     path.dialled && path.via.len() == 1
 }
 
-async fn keep_trying(direct: &Direct, peer: PeerId) {
+/// Tries until there is a direct path, or nothing to try it for. The peer is taken out of the list under its lock, so that what happens
+/// later begins anew.
+async fn keep_trying(direct: &Direct, peer: PeerId, trying: &Mutex<HashSet<PeerId>>) {
     let config = &direct.config;
     let mut backoff = Backoff::new(config.pause, config.longest_pause);
     let mut pause = config.after;
     loop {
         sleep(pause).await;
-        let Some(session) = direct.node.session_with(peer) else {
-            return;
-        };
-        let Some(path) = session.path() else {
-            // It waits for another connection, which is an event.
-            return;
-        };
-        if !matches!(path.remote, Remote::Circuit { .. }) {
-            return;
-        }
-        let reached = attempt(direct, &session).await;
-        let is_over = match &reached {
-            Ok(_) => true,
-            Err(why) => why.is_final(),
-        };
-        report(direct, peer, reached);
-        if is_over {
-            return;
-        }
         pause = backoff.pause();
+        let session = {
+            let mut trying = lock(trying);
+            let Some(session) = by_relay(direct, peer) else {
+                trying.remove(&peer);
+                return;
+            };
+            session
+        };
+        let reached = attempt(direct, &session).await;
+        let is_final = reached.as_ref().is_err_and(NotDirect::is_final);
+        report(direct, peer, reached);
+        if is_final {
+            // The next session may be with a newer version of the peer.
+            let _ = session.closed().await;
+        }
     }
+}
+
+/// The session with the peer, if it leads through a relay or waits for another connection.
+fn by_relay(direct: &Direct, peer: PeerId) -> Option<Session> {
+    let session = direct.node.session_with(peer)?;
+    let is_direct = |path: PathInfo| !matches!(path.remote, Remote::Circuit { .. });
+    (!session.path().is_some_and(is_direct)).then_some(session)
 }
 
 fn report(direct: &Direct, peer: PeerId, reached: Result<SocketAddr, NotDirect>) {
@@ -99,9 +98,8 @@ fn report(direct: &Direct, peer: PeerId, reached: Result<SocketAddr, NotDirect>)
 
 /// One attempt of the end that has dialled.
 async fn attempt(direct: &Direct, session: &Session) -> Result<SocketAddr, NotDirect> {
-    let turn = timeout(TURN, direct.turn.acquire()).await;
-    let _turn = turn.map_err(|_| NotDirect::TooOften)?;
-    let end = End::of(&direct.node, &direct.config, session)?;
+    // Whom this node has dialled by its id is no stranger.
+    let end = End::of(direct, session, true)?;
     if !direct.budget.take(session.peer().id(), Instant::now()) {
         return Err(NotDirect::TooOften);
     }
@@ -112,7 +110,7 @@ async fn attempt(direct: &Direct, session: &Session) -> Result<SocketAddr, NotDi
 
 /// One attempt of the end that was dialled.
 pub(super) async fn serve(direct: &Direct, call: Call) {
-    let session = call.session().clone();
+    let (session, is_named) = (call.session().clone(), call.context().is_named());
     let Ok(mut stream) = call.accept().await else {
         return;
     };
@@ -120,10 +118,8 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
     let Ok(begin) = hear::<Begin>(&mut stream).await else {
         return;
     };
-    let turn = timeout(TURN, direct.turn.acquire()).await;
-    let may = turn.is_ok() && direct.budget.take(peer, Instant::now());
-    let end = if may {
-        End::of(&direct.node, &direct.config, &session)
+    let end = if direct.budget.take(peer, Instant::now()) {
+        End::of(direct, &session, is_named)
     } else {
         Err(NotDirect::TooOften)
     };
@@ -145,7 +141,6 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
         }
         Err(why) => {
             // A reset could overtake what was said last.
-            drop(turn);
             linger_close(&mut stream, DEADLINE).await;
             Err(why)
         }
@@ -155,11 +150,12 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
 
 /// Connects until the session goes on over one of the connections, or it has taken too long.
 async fn until_found(
-    plan: Plan,
+    plan: Plan<'_>,
     found: mpsc::Sender<Stream>,
     taking: impl Future<Output = Result<SocketAddr, NotDirect>>,
 ) -> Result<SocketAddr, NotDirect> {
     let Plan {
+        turn: _turn,
         port,
         listener,
         addresses,

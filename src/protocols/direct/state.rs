@@ -1,0 +1,55 @@
+//! What a node wants of direct paths, and what its attempts share.
+
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::node::Node;
+
+use super::budget::Budget;
+
+/// Whom a node connects to, and when. Start from the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DirectConfig {
+    /// Whether addresses of private networks are told and tried, where both peers seem to be in the same one; default yes.
+    pub private: bool,
+    /// How long a session has led through a relay before it is tried for the first time; default 1 s: many a session is over by then.
+    pub after: Duration,
+    /// The pause before the second attempt, default 30 s; then longer and longer ones.
+    pub pause: Duration,
+    /// The longest pause, default 30 min: networks change, and an attempt costs both ends a few packets.
+    pub longest_pause: Duration,
+    /// Addresses of this machine itself are told and tried, for tests.
+    #[doc(hidden)]
+    pub loopback: bool,
+}
+
+setters!(DirectConfig {
+    with_private => private: bool,
+    with_after => after: Duration,
+    with_pause => pause: Duration,
+    with_longest_pause => longest_pause: Duration,
+    with_loopback => loopback: bool,
+});
+
+impl Default for DirectConfig {
+    fn default() -> Self {
+        Self {
+            private: true,
+            after: Duration::from_secs(1),
+            pause: Duration::from_secs(30),
+            longest_pause: Duration::from_secs(30 * 60),
+            loopback: false,
+        }
+    }
+}
+
+/// A node tries for direct paths to peers with whom it has sessions through relays.
+pub(super) struct Direct {
+    pub(super) node: Node,
+    pub(super) config: DirectConfig,
+    pub(super) budget: Budget,
+    /// One at a time: two listeners on one port would get each other's connections.
+    pub(super) turn: Semaphore,
+}
