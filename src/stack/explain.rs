@@ -257,7 +257,9 @@ fn of_quic(host: &str, port: u16, settings: &QuicSettings) -> String {
     let proxy = settings.proxy.as_ref().map_or(String::new(), |proxy| {
         format!("; by the proxy {proxy}, which can't be: it is refused")
     });
-    format!("{place}, encrypted for the way alone: its certificate proves nothing, who the peer is says the TLS above{keepalive}{way}{proxy}")
+    format!(
+        "{place}, encrypted for the way alone: its certificate proves nothing, who the peer is says the TLS above{keepalive}{way}{proxy}"
+    )
 }
 
 fn of_ws(host: &str, port: u16, path: &str, settings: &WsSettings) -> String {

@@ -131,8 +131,7 @@ impl Drop for QuicListener {
 /// One whose address is proven, before its handshake.
 fn proven(endpoint: QuinnEndpoint, incoming: Incoming) -> Stream {
     let remote = incoming.remote_address();
-    let port = endpoint.local_addr().map_or(0, |bound| bound.port());
-    let local = incoming.local_ip().map(|ip| SocketAddr::new(ip, port));
+    let local = super::local(&endpoint, incoming.local_ip());
     let opening = Opening::within(async move {
         let connection = handshake(incoming).await?;
         first_stream(endpoint, connection).await
@@ -150,7 +149,7 @@ fn given(opening: Opening, remote: SocketAddr, local: Option<SocketAddr>) -> Str
 async fn arrive(endpoint: QuinnEndpoint, incoming: Incoming) -> Option<Stream> {
     let connection = handshake(incoming).await.ok()?;
     let remote = connection.remote_address();
-    let local = super::local(&endpoint, &connection);
+    let local = super::local(&endpoint, connection.local_ip());
     let opening = Opening::within(first_stream(endpoint, connection));
     Some(given(opening, remote, local))
 }

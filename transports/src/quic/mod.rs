@@ -13,11 +13,11 @@
 //!
 //! How a stream ends stands in `stream`, what waits for that when a program ends in `leaving`.
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{ClientConfig, ConnectError, Connection, ConnectionError, Endpoint as QuinnEndpoint};
+use quinn::{ClientConfig, ConnectError, ConnectionError, Endpoint as QuinnEndpoint};
 use quinn::{EndpointConfig, ServerConfig, TokioRuntime, TransportErrorCode, VarInt};
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::time::Instant;
@@ -149,8 +149,15 @@ async fn connect(
     let lost = |error: ConnectionError| not_connected(&error);
     let (mut send, recv) = connection.open_bi().await.map_err(lost)?;
     send.write_all(&[HELLO]).await.map_err(io::Error::from)?;
-    let local = local(&endpoint, &connection);
+    let local = local(&endpoint, from_here(at, from));
     Ok((QuicStream::new(endpoint, connection, send, recv), local))
+}
+
+/// From which address of its own this machine reaches that one. The socket that is connected for it sends nothing.
+fn from_here(at: SocketAddr, from: IpAddr) -> Option<IpAddr> {
+    let asked = std::net::UdpSocket::bind((from, 0)).ok()?;
+    asked.connect(at).ok()?;
+    Some(asked.local_addr().ok()?.ip())
 }
 
 /// A UDP socket at this address, for quinn.
@@ -174,11 +181,10 @@ fn open(socket: std::net::UdpSocket, server: Option<ServerConfig>) -> io::Result
     )
 }
 
-/// This end's own address.
-fn local(endpoint: &QuinnEndpoint, connection: &Connection) -> Option<SocketAddr> {
+/// This end's own address, where its packets go and come by this one of this machine.
+fn local(endpoint: &QuinnEndpoint, ip: Option<IpAddr>) -> Option<SocketAddr> {
     let bound = endpoint.local_addr().ok()?;
-    let ip = connection.local_ip().unwrap_or_else(|| bound.ip());
-    Some(SocketAddr::new(ip, bound.port()))
+    Some(SocketAddr::new(ip.unwrap_or(bound.ip()), bound.port()))
 }
 
 /// Why a handshake came to nothing.
