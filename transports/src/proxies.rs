@@ -179,6 +179,7 @@ mod tests {
         for (at, proxy) in [
             ("tcp:h:1", "socks5h://a:1"),
             ("ws:h:1/", "http://b:2"),
+            ("quic:h:1", "socks5h://a:1"),
             ("mux+tls+wss:h:1/", "http://b:2"),
         ] {
             assert_eq!(dialled(&both, at), format!("{at},proxy={proxy}"));
