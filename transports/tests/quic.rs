@@ -6,9 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_transports::{
-    Endpoint, Remote, Stream, TransportErrorKind as Kind, dial, listen, settled,
-};
+use cepa_transports::{Endpoint, Remote, Stream, TransportErrorKind as Kind, dial, listen};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::timeout;
@@ -280,8 +278,13 @@ async fn where_nobody_answers_over_udp_it_says_what_else_there_is() {
     // A socket that takes packets and says nothing, and a port at which only TCP is.
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    for at in [silent.local_addr().unwrap(), tcp.local_addr().unwrap()] {
-        let (kind, line) = refused(&format!("quic:{at}")).await;
+    let both = [silent.local_addr().unwrap(), tcp.local_addr().unwrap()].map(|at| {
+        let at = format!("quic:{at}");
+        async move { refused(&at).await }
+    });
+    let [one, other] = both;
+    let (one, other) = tokio::join!(one, other);
+    for (kind, line) in [one, other] {
         assert_eq!(kind, Kind::TimedOut, "{line}");
         assert!(line.contains("use tcp: or wss:"), "{line}");
     }
@@ -394,15 +397,9 @@ async fn what_was_accepted_outlives_the_listener_and_then_the_port_is_free() {
     let at = listener.endpoint().clone();
     let (dialled, accepted) = tokio::join!(dial(&at), listener.accept());
     let (mut a, mut b) = (dialled.unwrap(), accepted.unwrap().unwrap());
-    // One that nobody has looked at.
-    let waiting = tokio::spawn({
-        let at = at.clone();
-        async move { dial(&at).await }
-    });
     drop(listener);
     a.write_all(b"x").await.unwrap();
     assert_eq!(b.read_u8().await.unwrap(), b'x');
-    assert!(timeout(LONG, waiting).await.unwrap().unwrap().is_err());
     drop((a, b));
     let free = async {
         while listen(&at).await.is_err() {
@@ -595,46 +592,4 @@ async fn first_packet() -> Vec<u8> {
     let n = sink.recv(&mut packet).await.unwrap();
     packet.truncate(n);
     packet
-}
-
-/// A program that ends lets what it has written be sent; and cuts what it has not ended, instead of falling silent.
-#[test]
-fn what_was_written_is_sent_before_a_program_ends() {
-    let other = tokio::runtime::Runtime::new().unwrap();
-    let mut listener = other
-        .block_on(listen(&endpoint("quic:127.0.0.1:0")))
-        .unwrap();
-    let at = listener.endpoint().clone();
-    let (sent, got) = std::sync::mpsc::channel();
-    other.spawn(async move {
-        for _ in 0..2 {
-            let mut stream = listener.accept().await.unwrap().unwrap();
-            let sent = sent.clone();
-            tokio::spawn(async move { sent.send(rest(&mut stream).await).unwrap() });
-        }
-    });
-    let program = tokio::runtime::Runtime::new().unwrap();
-    program.block_on(async {
-        let mut dropped = dial(&at).await.unwrap();
-        dropped.write_all(&[7; 40_000]).await.unwrap();
-        drop(dropped);
-        let mut kept = dial(&at).await.unwrap();
-        kept.write_all(b"x").await.unwrap();
-        tokio::spawn(async move {
-            std::future::pending::<()>().await;
-            drop(kept);
-        });
-        settled(LONG).await;
-    });
-    program.shutdown_background();
-    let mut all = [
-        got.recv_timeout(LONG).unwrap(),
-        got.recv_timeout(LONG).unwrap(),
-    ];
-    all.sort_by_key(|(n, _)| *n);
-    let [(less, one), (more, other_end)] = all;
-    assert!(less <= 1 && more == 40_000, "{less} {more}");
-    for end in [one, other_end] {
-        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    }
 }

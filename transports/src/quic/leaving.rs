@@ -64,16 +64,22 @@ impl Drop for Leaving {
 
 /// Closes it, and waits until the packet that says so was sent.
 pub(super) async fn close(connection: &Connection, with: VarInt) {
+    // Of a connection that is closed no other packet is sent.
+    let before = connection.stats().udp_tx.datagrams;
     connection.close(with, b"");
-    if connection.close_reason() != Some(ConnectionError::LocallyClosed) {
-        return;
+    if connection.close_reason() == Some(ConnectionError::LocallyClosed) {
+        sent_more(connection, before).await;
     }
+}
+
+/// Waits until more datagrams were sent than so many.
+pub(super) async fn sent_more(connection: &Connection, before: u64) {
     let sent = async {
-        while connection.stats().frame_tx.connection_close == 0 {
+        while connection.stats().udp_tx.datagrams <= before {
             sleep(LOOK).await;
         }
     };
-    // Where it is not, the other end finds out by the silence.
+    // Where none is, the other end finds out by the silence.
     let _ = timeout(SENT, sent).await;
 }
 

@@ -345,14 +345,19 @@ impl Drop for QuicStream {
         if parts.connection.close_reason().is_some() {
             return;
         }
-        if self.cut {
+        let before = parts.connection.stats().udp_tx.datagrams;
+        let (cut, shut, ended, leaving) = (self.cut, self.shut, self.ended, Leaving::new());
+        if cut {
             // Before the stream is dropped, which would end it.
             parts.connection.close(CUT, b"");
         }
-        let (shut, ended, leaving) = (self.shut, self.ended, Leaving::new());
         let runtime = parts.runtime.clone();
         runtime.spawn(async move {
             let _leaving = leaving;
+            if cut {
+                leaving::sent_more(&parts.connection, before).await;
+                return;
+            }
             if !ended {
                 // Nobody reads it any more.
                 let _ = parts.recv.stop(UNREAD);
