@@ -12,7 +12,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 
-use super::ALPN;
+use super::wire::ALPN;
 use crate::endpoint::QuicSettings;
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]

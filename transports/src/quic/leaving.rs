@@ -10,7 +10,7 @@ use quinn::{Connection, ConnectionError, VarInt};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::CUT;
+use super::wire::CUT;
 
 /// How long a close may take to be sent, once the rest is: as long as a processor that is busy otherwise lets its task wait.
 const SENT: Duration = Duration::from_millis(500);

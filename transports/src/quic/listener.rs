@@ -11,14 +11,18 @@
 //! A stream that is proven by a token has its handshake still before it, which runs when the stream is read: once it has a place of the gate.
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures::future::select_all;
 use quinn::{Connection, ConnectionError, Endpoint as QuinnEndpoint, Incoming};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::config;
+use super::refused::{by_no_proxy, not_connected, unusable};
+use super::socket::{local, open, udp_socket};
 use super::stream::{self, QuicStream};
-use super::{END, HANDSHAKE, HELLO, config, not_connected, open, udp_socket, unusable};
+use super::wire::{END, HELLO};
 use crate::endpoint::{Endpoint, QuicSettings};
 use crate::error::{Action, TransportError, TransportErrorKind as Kind};
 use crate::opening::{Opened, Opening};
@@ -29,6 +33,9 @@ use crate::{tcp, tcp_way};
 /// Handshakes at once with addresses that are not proven. Somebody who forges his can take them all, and then everybody else has a round trip
 /// more.
 const UNPROVEN: usize = 16;
+
+/// How long a listener waits for a handshake, and then for the stream; as at `ws:`.
+const HANDSHAKE: Duration = Duration::from_secs(15);
 
 pub(crate) struct QuicListener {
     /// Never empty. The one that gave a connection is asked last in the next round, so that none waits for ever.
@@ -43,7 +50,7 @@ impl QuicListener {
         port: u16,
         settings: &QuicSettings,
     ) -> Result<(Self, u16), TransportError> {
-        super::by_no_proxy(Action::Listen, endpoint, settings)?;
+        by_no_proxy(Action::Listen, endpoint, settings)?;
         let way = settings.way.as_deref();
         if tcp_way::bound(way).is_some() {
             return Err(TransportError::new(
@@ -81,10 +88,8 @@ impl QuicListener {
             let (incoming, at) = tokio::select! {
                 Some(arrived) = arriving.join_next() => match arrived {
                     Ok(Some(stream)) => return Ok(stream),
-                    // Nobody who could be told of is at that address.
-                    Ok(None) => continue,
-                    // Only a runtime that shuts down ends such a task.
-                    Err(_) => continue,
+                    // Nobody who could be told of is at that address. Only a runtime that shuts down ends such a task otherwise.
+                    Ok(None) | Err(_) => continue,
                 },
                 (incoming, at, _) = select_all(waiting) => (incoming, at),
             };
@@ -131,12 +136,12 @@ impl Drop for QuicListener {
 /// One whose address is proven, before its handshake.
 fn proven(endpoint: QuinnEndpoint, incoming: Incoming) -> Stream {
     let remote = incoming.remote_address();
-    let local = super::local(&endpoint, incoming.local_ip());
+    let here = local(&endpoint, incoming.local_ip());
     let opening = Opening::within(async move {
         let connection = handshake(incoming).await?;
         first_stream(endpoint, connection).await
     });
-    given(opening, remote, local)
+    given(opening, remote, here)
 }
 
 fn given(opening: Opening, remote: SocketAddr, local: Option<SocketAddr>) -> Stream {
@@ -149,9 +154,9 @@ fn given(opening: Opening, remote: SocketAddr, local: Option<SocketAddr>) -> Str
 async fn arrive(endpoint: QuinnEndpoint, incoming: Incoming) -> Option<Stream> {
     let connection = handshake(incoming).await.ok()?;
     let remote = connection.remote_address();
-    let local = super::local(&endpoint, connection.local_ip());
+    let here = local(&endpoint, connection.local_ip());
     let opening = Opening::within(first_stream(endpoint, connection));
-    Some(given(opening, remote, local))
+    Some(given(opening, remote, here))
 }
 
 async fn handshake(incoming: Incoming) -> io::Result<Connection> {

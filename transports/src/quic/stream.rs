@@ -26,7 +26,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::config::{FIRST_WINDOW, WINDOW};
 use super::leaving::{self, Leaving, Live};
-use super::{CUT, END, UNREAD};
+use super::wire::{CUT, END, UNREAD};
 use crate::stream::Wire;
 use crate::text::clean;
 
@@ -143,11 +143,10 @@ fn acknowledged(finished: Result<Option<VarInt>, StoppedError>) -> io::Result<()
         {
             Ok(())
         }
-        Ok(Some(_)) => Err(gone()),
+        Ok(Some(_)) | Err(StoppedError::ZeroRttRejected) => Err(gone()),
         Err(StoppedError::ConnectionLost(error)) => {
             Err(of_write(WriteError::ConnectionLost(error)))
         }
-        Err(StoppedError::ZeroRttRejected) => Err(gone()),
     }
 }
 
