@@ -38,20 +38,20 @@ pub(crate) fn socket(at: SocketAddr, way: Option<&TcpWay>) -> io::Result<TcpSock
     } else {
         TcpSocket::new_v6()?
     };
-    send_by(SockRef::from(&socket), way)?;
+    send_by(&SockRef::from(&socket), way)?;
     Ok(socket)
 }
 
 /// The socket, TCP or UDP, goes the way that the settings say.
-pub(crate) fn send_by(socket: SockRef<'_>, way: Option<&TcpWay>) -> io::Result<()> {
+pub(crate) fn send_by(socket: &SockRef<'_>, way: Option<&TcpWay>) -> io::Result<()> {
     let Some(way) = way else {
         return Ok(());
     };
     if let Some(name) = &way.interface {
-        by_interface(&socket, name).map_err(|e| about(&format!("interface={name}"), &e))?;
+        by_interface(socket, name).map_err(|e| about(&format!("interface={name}"), &e))?;
     }
     if let Some(mark) = way.mark {
-        marked(&socket, mark).map_err(|e| about(&format!("mark={mark}"), &e))?;
+        marked(socket, mark).map_err(|e| about(&format!("mark={mark}"), &e))?;
     }
     Ok(())
 }

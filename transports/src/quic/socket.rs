@@ -16,7 +16,7 @@ const SOCKET: usize = 2 << 20;
 pub(super) fn udp_socket(at: SocketAddr, way: Option<&TcpWay>) -> io::Result<std::net::UdpSocket> {
     let socket = Socket::new(Domain::for_address(at), Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
-    tcp_way::send_by(SockRef::from(&socket), way)?;
+    tcp_way::send_by(&SockRef::from(&socket), way)?;
     // What the system does not allow it does not do; then more is lost under load, and sent again.
     let _ = socket.set_recv_buffer_size(SOCKET);
     let _ = socket.set_send_buffer_size(SOCKET);
