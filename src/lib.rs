@@ -96,6 +96,7 @@
 //! | `sealed` | | `protocols::sealed`: messages that a third peer carries and can't read |
 //! | `ca` | | `identity::PlatformRoots`: the platform's certificate authorities as a trust policy |
 //! | `ws`, `wss` | | `ws:`: WebSockets, as through the reverse proxies of the web; `wss:`: those under the way's own TLS |
+//! | `quic` | | `quic:`: one stream of a QUIC connection, for ways where only UDP leads |
 //! | `rfc2217` | | `rfc2217:`: serial lines behind serial servers |
 //! | `proxy` | | `proxy=` and [`transports::Proxies`]: dialling through SOCKS 5 and HTTP proxies |
 //! | `mdns` | | `node::Mdns`: peers on the local network, by multicast DNS |

@@ -440,6 +440,33 @@ async fn a_session_moves_from_one_kind_of_connection_to_the_next_while_it_carrie
     .await;
 }
 
+/// From the one to the other and back, with bytes of every kind on the way.
+#[tokio::test]
+async fn a_session_moves_between_tcp_and_quic_under_load() {
+    soon(async {
+        let peers = Peers::new();
+        let (client, far, _proxy, server) = meet(&peers).await;
+        echo(far.clone());
+        let quic = serve("quic:127.0.0.1:0", &peers.server).await;
+        let bulk = {
+            let client = client.clone();
+            tokio::spawn(async move { there_and_back(&client, 1, 16 << 20).await })
+        };
+        for _ in 0..3 {
+            let path = client.migrate(&quic.at).await.unwrap();
+            assert!(path.label.starts_with("quic "), "{}", path.label);
+            let path = client.migrate(&server.at).await.unwrap();
+            assert!(path.label.starts_with("tcp "), "{}", path.label);
+        }
+        client.migrate(&quic.at).await.unwrap();
+        bulk.await.unwrap();
+        there_and_back(&client, 2, 1 << 20).await;
+        client.close().await;
+        assert!(far.closed().await.is_clean());
+    })
+    .await;
+}
+
 fn lost(end: &SessionEnd) -> &SessionLost {
     match end {
         SessionEnd::GivenUp(lost) => lost,

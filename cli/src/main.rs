@@ -253,6 +253,9 @@ fn by_proxy(choice: Option<words::ProxyChoice>) -> Result<(), Failure> {
 /// How long whoever reads standard error may take for the last lines.
 const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How long what was written over QUIC may take to be sent, which the system does not send by itself.
+const LAST_BYTES: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// How long the end of what is under way may take to be reported, where that is shown.
 const LAST_EVENTS: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -330,6 +333,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Man(args) => man::run(&args),
         }
     });
+    runtime.block_on(cepa::transports::settled(LAST_BYTES));
     // A read of standard input may still stand in a thread of its own; it must not hold us up.
     if verbose {
         // What sessions report of their end.

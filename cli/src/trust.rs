@@ -241,7 +241,7 @@ fn authority(roots: &str, address: &Endpoint) -> Result<Arc<dyn TrustPolicy>, Fa
         return Err(Failure::new(
             Code::Usage,
             format!(
-                "{address}: --ca needs an address with tcp:, ws: or wss:, since certificates name hosts"
+                "{address}: --ca needs an address with tcp:, ws:, wss: or quic:, since certificates name hosts"
             ),
         ));
     };

@@ -32,6 +32,7 @@ fn every_transport_has_an_equal_column() {
     for transport in [
         "TCP",
         "WebSocket",
+        "QUIC",
         "Unix socket",
         "subprocess",
         "serial line",
@@ -39,11 +40,11 @@ fn every_transport_has_an_equal_column() {
     ] {
         assert!(heads.contains(transport), "{transport}: {table}");
     }
-    assert_eq!(line("SHA-256").matches("equal").count(), 6, "{table}");
-    assert_eq!(line("overhead").matches('%').count(), 6, "{table}");
+    assert_eq!(line("SHA-256").matches("equal").count(), 7, "{table}");
+    assert_eq!(line("overhead").matches('%').count(), 7, "{table}");
     assert_eq!(line("cut").matches(" 1, ").count(), 1, "{table}");
     assert_eq!(line("cut").matches(" ms").count(), 1, "{table}");
-    assert_eq!(line("throughput").matches("MiB/s").count(), 6, "{table}");
+    assert_eq!(line("throughput").matches("MiB/s").count(), 7, "{table}");
     // Each layer carries what the one above it does, also where a connection was cut.
     let row = |word: &str| {
         let numbers = line(word);
@@ -51,11 +52,11 @@ fn every_transport_has_an_equal_column() {
         let numbers: Vec<u64> = numbers
             .map(|n| n.replace(',', "").parse().unwrap())
             .collect();
-        assert_eq!(numbers.len(), 6, "{table}");
+        assert_eq!(numbers.len(), 7, "{table}");
         numbers
     };
     let layers = ["application", "mux", "TLS", "wire"].map(row);
-    for column in 0..6 {
+    for column in 0..7 {
         let column = layers.each_ref().map(|row| row[column]);
         assert!(column.is_sorted(), "{column:?}: {table}");
     }

@@ -82,7 +82,7 @@ impl Source {
 impl From<&Remote> for Source {
     fn from(remote: &Remote) -> Self {
         match remote {
-            Remote::Tcp(address) => Self::from(address.ip()),
+            Remote::Tcp(address) | Remote::Quic(address) => Self::from(address.ip()),
             Remote::Circuit { relay, says } => Self {
                 kind: Kind::Relay(*relay),
                 part: part(says),

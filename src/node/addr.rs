@@ -167,11 +167,12 @@ impl Hint {
         }
     }
 
-    /// Whether its text has nothing that an address of a peer has to encode, but the `%` of a zone: `tcp:`, and no proxy.
+    /// Whether its text has nothing that an address of a peer has to encode, but the `%` of a zone: `tcp:` or `quic:`, and no proxy.
     fn is_plain(&self) -> bool {
         match self {
             Self::Direct(endpoint) => match endpoint.target() {
                 Target::Tcp { settings, .. } => settings.proxy.is_none(),
+                Target::Quic { settings, .. } => settings.proxy.is_none(),
                 _ => false,
             },
             Self::Relay { at, .. } => at.is_plain(),
@@ -618,6 +619,8 @@ mod tests {
         assert!(!network("tcp:h:1,interface=tun0"));
         assert!(!network("ws:h:80/,mark=1"));
         assert!(!network("rfc2217:h:1"));
+        assert!(network("quic:h:1,keepalive=5"));
+        assert!(!network("quic:h:1,bind=192.0.2.1"));
         assert!(network("tcp:h:1,nodelay=no"));
         assert!(!network("exec:reboot"));
         assert!(!network("unix:/run/docker.sock"));

@@ -91,7 +91,7 @@ async fn lost(lasting: &Lasting, backoff: &mut Backoff) -> Option<PathLost> {
             biased;
             lost = lasting.handle.lost() => return lost,
             () = backoff.network_changed() => if let Some(path) = lasting.path()
-                && let (Some(local), Remote::Tcp(remote)) = (path.local, path.remote)
+                && let (Some(local), Remote::Tcp(remote) | Remote::Quic(remote)) = (path.local, path.remote)
                 && !leads(local, remote)
             {
                 lasting.handle.probe();

@@ -3,8 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use cepa_transports::endpoint::{
-    DataBits, Duplex, Escapes, FlowControl, ModemLine, Parity, ProxyKind, Rs485, SerialLock,
-    StopBits, TcpSettings, TcpWay, WsSettings,
+    DataBits, Duplex, Escapes, FlowControl, ModemLine, Parity, ProxyKind, QuicSettings, Rs485,
+    SerialLock, StopBits, TcpSettings, TcpWay, WsSettings,
 };
 use cepa_transports::text::clean;
 use cepa_transports::{Endpoint, Layer, SerialSettings, Target};
@@ -134,6 +134,11 @@ fn of_target(target: &Target) -> String {
             path,
             settings,
         } => of_ws(host, *port, path, settings),
+        Target::Quic {
+            host,
+            port,
+            settings,
+        } => of_quic(host, *port, settings),
         Target::Unix { path, settings } => {
             let mode = settings.mode.map_or(String::new(), |mode| {
                 format!("; when listening, with permissions {mode:04o}")
@@ -237,6 +242,24 @@ fn of_way(way: &TcpWay) -> String {
         format!("; its packets are marked {mark}")
     });
     format!("{bind}{interface}{mark}")
+}
+
+fn of_quic(host: &str, port: u16, settings: &QuicSettings) -> String {
+    let place = match port {
+        0 => format!("QUIC at {host}, any free UDP port when listening"),
+        port => format!("QUIC to {host}, UDP port {port}"),
+    };
+    let keepalive = match settings.keepalive {
+        QuicSettings::KEEPALIVE => String::new(),
+        seconds => format!("; asks after {seconds} s of silence"),
+    };
+    let way = settings.way.as_deref().map_or(String::new(), of_way);
+    let proxy = settings.proxy.as_ref().map_or(String::new(), |proxy| {
+        format!("; by the proxy {proxy}, which can't be: it is refused")
+    });
+    format!(
+        "{place}, encrypted for the way alone: its certificate proves nothing, who the peer is says the TLS above{keepalive}{way}{proxy}"
+    )
 }
 
 fn of_ws(host: &str, port: u16, path: &str, settings: &WsSettings) -> String {

@@ -3,7 +3,7 @@ use crate::endpoint::{Endpoint, Target};
 use crate::error::{Action, TransportError, in_runtime};
 use crate::stream::Stream;
 use crate::terminal::Terminal;
-use crate::{exec, fd, memory, pty, rfc2217, serial, stdio, tcp, unix, ws};
+use crate::{exec, fd, memory, pty, quic, rfc2217, serial, stdio, tcp, unix, ws};
 
 /// Opens what the address names; its layers are not built here.
 ///
@@ -57,6 +57,11 @@ async fn open(
             path,
             settings,
         } => Box::pin(ws::dial(endpoint, host, *port, path, settings)).await,
+        Target::Quic {
+            host,
+            port,
+            settings,
+        } => Box::pin(quic::dial(endpoint, host, *port, settings)).await,
         Target::Unix { path, settings } => unix::dial(endpoint, path, settings).await,
         Target::Stdio => stdio::open(Action::Dial, endpoint),
         Target::Fd { read, write } => fd::open(endpoint, *read, *write),

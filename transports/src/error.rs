@@ -94,7 +94,12 @@ impl TransportError {
     }
 
     /// An address that this build understands and can't use: the program was built without `what`.
-    #[cfg(not(all(feature = "rfc2217", feature = "serial", feature = "ws")))]
+    #[cfg(not(all(
+        feature = "quic",
+        feature = "rfc2217",
+        feature = "serial",
+        feature = "ws"
+    )))]
     pub(crate) fn left_out(action: Action, endpoint: &Endpoint, what: &str, advice: &str) -> Self {
         let reason = format!("this program was built without {what}");
         Self::new(

@@ -37,10 +37,17 @@ mod listen;
 pub mod memory;
 pub mod meter;
 mod network;
+#[cfg(any(feature = "quic", feature = "ws"))]
+mod opening;
 mod ports;
 mod proxies;
 mod proxy;
 mod pty;
+#[cfg(feature = "quic")]
+mod quic;
+#[cfg(not(feature = "quic"))]
+#[path = "quic_off.rs"]
+mod quic;
 mod rate;
 mod remote;
 #[cfg(feature = "rfc2217")]
@@ -123,6 +130,7 @@ pub use listen::{Listener, listen};
 pub use network::Network;
 pub use ports::{Port, ports};
 pub use proxies::Proxies;
+pub use quic::settled;
 pub use rate::Rate;
 pub use remote::Remote;
 pub use shared_error::SharedError;

@@ -6,6 +6,7 @@ use crate::error::{Action, TransportError, in_runtime};
 use crate::fd::{self, Inherited};
 use crate::memory::MemoryListener;
 use crate::pty::PtyListener;
+use crate::quic::QuicListener;
 use crate::rfc2217::Rfc2217Listener;
 use crate::serial::SerialListener;
 use crate::stream::Stream;
@@ -21,6 +22,7 @@ use crate::{exec, stdio, tcp};
 /// |---|---|
 /// | `tcp`, `unix`, `memory` | a stream for each connection; `tcp` at every address of its name |
 /// | `ws`, `wss` | a stream for each connection, before its handshake: where that comes to nothing, as with somebody's browser, the first read says so |
+/// | `quic` | a stream for each connection, perhaps before its handshake, as with `ws` |
 /// | `rfc2217` | a stream for each client, which has this end's bytes from a serial line, as it takes it |
 /// | `fd` | where it is a socket that listens (TCP or Unix), a stream for each connection; otherwise one stream, then `None` |
 /// | `stdio`, `exec` | one stream (the command is started by `listen`), then `None` |
@@ -28,7 +30,7 @@ use crate::{exec, stdio, tcp};
 /// | `pty` | a stream when somebody has opened the other end; the next one when that was dropped and somebody opens it again |
 ///
 /// Must be called inside a tokio runtime with IO and time enabled; outside of any it is an error. Dropping the listener frees the
-/// address (of an inherited socket, when whoever bound it frees it too); accepted streams live on (except that the link of a `pty:` is gone then).
+/// address (of an inherited socket, when whoever bound it frees it too); accepted streams live on (except that the link of a `pty:` is gone then, and that those of `quic:` keep the port until they are gone, too).
 ///
 /// # Errors
 /// One line: what was listened on, why it failed, what to do.
@@ -55,6 +57,16 @@ pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
                 Box::pin(WsListener::bind(endpoint, host, *port, path, settings)).await?;
             real = real.with_port(port);
             Source::Ws(listener)
+        }
+        Target::Quic {
+            host,
+            port,
+            settings,
+        } => {
+            let (listener, port) =
+                Box::pin(QuicListener::bind(endpoint, host, *port, settings)).await?;
+            real = real.with_port(port);
+            Source::Quic(listener)
         }
         Target::Unix { path, settings } => {
             Source::Unix(UnixSocket::bind(endpoint, path, settings).await?)
@@ -112,6 +124,7 @@ pub struct Listener {
 enum Source {
     Tcp(TcpSockets),
     Ws(WsListener),
+    Quic(QuicListener),
     Unix(UnixSocket),
     Memory(MemoryListener),
     Serial(Box<SerialListener>),
@@ -129,6 +142,7 @@ impl Listener {
         match &mut self.source {
             Source::Tcp(sockets) => sockets.accept(&self.endpoint).await.map(Some),
             Source::Ws(listener) => listener.accept(&self.endpoint).await.map(Some),
+            Source::Quic(listener) => listener.accept(&self.endpoint).await.map(Some),
             Source::Unix(socket) => socket.accept(&self.endpoint).await.map(Some),
             Source::Memory(listener) => Ok(listener.accept().await),
             Source::Serial(line) => line.accept(&self.endpoint).await.map(Some),

@@ -78,28 +78,34 @@ impl Proxies {
     #[must_use]
     pub fn on(&self, endpoint: &Endpoint) -> Endpoint {
         let mut target = endpoint.target().clone();
-        let (place, settings, proxy) = match &mut target {
+        let (place, own, proxy) = match &mut target {
             Target::Tcp {
                 host,
                 port,
                 settings,
-            } => ((host, *port), settings, &self.tcp),
+            } => ((host, *port), &mut settings.proxy, &self.tcp),
             Target::Ws {
                 host,
                 port,
                 settings,
                 ..
-            } => ((host, *port), &mut settings.tcp, &self.web),
+            } => ((host, *port), &mut settings.tcp.proxy, &self.web),
             Target::Rfc2217 {
                 host,
                 port,
                 settings,
-            } => ((host, *port), &mut settings.tcp, &self.tcp),
+            } => ((host, *port), &mut settings.tcp.proxy, &self.tcp),
+            // It goes by none, and is not to pass by the one that all others take: opening it says so.
+            Target::Quic {
+                host,
+                port,
+                settings,
+            } => ((host, *port), &mut settings.proxy, &self.tcp),
             _ => return endpoint.clone(),
         };
         let (host, port) = place;
-        if settings.proxy.is_none() && !self.except.iter().any(|it| it.is(host, port)) {
-            settings.proxy = proxy.clone().map(Box::new);
+        if own.is_none() && !self.except.iter().any(|it| it.is(host, port)) {
+            *own = proxy.clone().map(Box::new);
         }
         endpoint.clone().with_target(target)
     }
@@ -173,6 +179,7 @@ mod tests {
         for (at, proxy) in [
             ("tcp:h:1", "socks5h://a:1"),
             ("ws:h:1/", "http://b:2"),
+            ("quic:h:1", "socks5h://a:1"),
             ("mux+tls+wss:h:1/", "http://b:2"),
         ] {
             assert_eq!(dialled(&both, at), format!("{at},proxy={proxy}"));

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub enum Remote {
     /// A TCP connection: the address and port of the other end.
     Tcp(SocketAddr),
+    /// A QUIC connection: the address and port that the other end had when it began, which it has proven to be reached at.
+    Quic(SocketAddr),
     /// A Unix socket: the path that was dialled or is listened on. Whoever dials has no path of its own.
     Unix(PathBuf),
     /// A line, serial or pseudo terminal: the device, or the link to the terminal's other end.
@@ -43,6 +45,7 @@ impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "tcp {address}"),
+            Self::Quic(address) => write!(f, "quic {address}"),
             Self::Unix(path) => write!(f, "unix {}", path.display()),
             Self::Line(path) => write!(f, "line {}", path.display()),
             Self::Child => f.write_str("exec"),

@@ -226,7 +226,7 @@ impl Wire for Stream {
     }
 }
 
-#[cfg(feature = "ws")]
+#[cfg(any(feature = "quic", feature = "ws"))]
 impl Wire for Box<dyn Wire> {
     fn below(&mut self) -> Option<&mut dyn Wire> {
         Some(&mut **self)

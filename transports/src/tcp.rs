@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::endpoint::{Endpoint, Proxy, ProxyKind, TcpSettings};
+use crate::endpoint::{Endpoint, Proxy, ProxyKind, TcpSettings, TcpWay};
 use crate::error::{
     Action, TransportError, TransportErrorKind as Kind, describe, kind_of, transient,
 };
@@ -29,7 +29,7 @@ use crate::watched::{self, Watched};
 
 /// How long a dial may take in all, name lookup included. The kernel alone would wait two minutes for
 /// an address that does not answer; 10 s cover three lost SYNs.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections that wait to be accepted, as far as the system allows (Linux: 4,096 unless set otherwise). Of a crowd
 /// that comes at once, whoever finds no place there tries again after a second.
@@ -51,13 +51,26 @@ pub(crate) async fn dial(
     }
     let start = Instant::now();
     let addresses = resolve(Action::Dial, endpoint, host, port).await?;
-    let addresses = tcp_way::reachable(settings, addresses);
+    let addresses = tcp_way::reachable(settings.way.as_deref(), addresses);
     let reached = race(alternating(addresses), start + DIAL_TIMEOUT, |address| {
-        tcp_way::connect(address, settings)
+        tcp_way::connect(address, settings.way.as_deref())
     });
     match reached.await {
         Ok((address, stream)) => Ok(wrap(stream, address, address, settings)),
-        Err(failures) => Err(all_failed(endpoint, host, settings, failures)),
+        Err(failures) => {
+            let way = settings.way.as_deref();
+            Err(all_failed(
+                endpoint,
+                host,
+                way,
+                failures,
+                |kind| match kind {
+                    Kind::Refused => "is anything listening there? check the host and the port",
+                    Kind::TimedOut => "check the address, and firewalls on the way",
+                    _ => "check the host, the port and the network",
+                },
+            ))
+        }
     }
 }
 
@@ -69,6 +82,7 @@ async fn dial_by(
     settings: &TcpSettings,
     proxy: &Proxy,
 ) -> Result<Stream, TransportError> {
+    let way = settings.way.as_deref();
     let fail = |kind, reason: &str, advice: &str| {
         let reason = format!("the proxy {proxy}: {reason}");
         TransportError::new(Action::Dial, endpoint, kind, reason, advice)
@@ -82,7 +96,7 @@ async fn dial_by(
         ProxyKind::Socks5h | ProxyKind::Http => None,
     };
     let addresses = match timeout(DIAL_TIMEOUT, lookup_host((&*proxy.host, proxy.port))).await {
-        Ok(Ok(addresses)) => tcp_way::reachable(settings, addresses.collect()),
+        Ok(Ok(addresses)) => tcp_way::reachable(way, addresses.collect()),
         Ok(Err(error)) => {
             let reason = format!("its name cannot be resolved: {}", describe(&error));
             return Err(fail(Kind::NotFound, &reason, "check proxy=").with_source(error));
@@ -94,13 +108,13 @@ async fn dial_by(
     };
     let until = Instant::now() + DIAL_TIMEOUT;
     let connecting = race(alternating(addresses), until, |address| {
-        tcp_way::connect(address, settings)
+        tcp_way::connect(address, way)
     });
     let (at, mut stream) = match connecting.await {
         Ok(reached) => reached,
         Err(failures) => {
             let Some((_, kind, error)) = failures.into_iter().next() else {
-                let reason = format!("its name has {}", tcp_way::missing(settings));
+                let reason = format!("its name has {}", tcp_way::missing(way));
                 return Err(fail(Kind::NotFound, &reason, "check proxy="));
             };
             let advice = "is it running? check the host and the port of proxy=";
@@ -119,7 +133,7 @@ async fn dial_by(
 }
 
 /// The two families in turn, each in the order of the name service, which is by RFC 6724 (RFC 8305, section 4).
-fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+pub(crate) fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let family = addresses.into_iter();
     let (first, second): (Vec<_>, Vec<_>) = family.partition(|it| it.is_ipv6() == first_is_v6);
@@ -133,11 +147,11 @@ fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     all
 }
 
-type Failures = Vec<(SocketAddr, Kind, io::Error)>;
+pub(crate) type Failures = Vec<(SocketAddr, Kind, io::Error)>;
 
 /// Tries each a little later than the one before, and at once when one has failed (RFC 8305, section 5). The first that is
 /// reached; or why each was not, in their order.
-async fn race<T, F: Future<Output = io::Result<T>>>(
+pub(crate) async fn race<T, F: Future<Output = io::Result<T>>>(
     addresses: Vec<SocketAddr>,
     until: Instant,
     connect: impl Fn(SocketAddr) -> F,
@@ -180,11 +194,13 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
     Err(failures)
 }
 
-fn all_failed(
+/// Why none of the addresses of a name was reached, and what to do about it where this machine forbids nothing.
+pub(crate) fn all_failed(
     endpoint: &Endpoint,
     host: &str,
-    settings: &TcpSettings,
+    way: Option<&TcpWay>,
     failures: Failures,
+    advice: impl Fn(Kind) -> &'static str,
 ) -> TransportError {
     let mut reason = String::new();
     for (address, _, error) in &failures {
@@ -201,23 +217,21 @@ fn all_failed(
             Action::Dial,
             endpoint,
             Kind::NotFound,
-            format!("the name {host} has {}", tcp_way::missing(settings)),
+            format!("the name {host} has {}", tcp_way::missing(way)),
             "check the name",
         );
     };
     let advice = match kind {
-        Kind::Refused => "is anything listening there? check the host and the port",
-        Kind::TimedOut => "check the address, and firewalls on the way",
-        Kind::PermissionDenied if settings.way.is_some() => {
+        Kind::PermissionDenied if way.is_some() => {
             "leave mark= and interface= out, or run it as root"
         }
         Kind::PermissionDenied => "a firewall of this machine or its policy forbids it",
-        _ => "check the host, the port and the network",
+        kind => advice(kind),
     };
     TransportError::new(Action::Dial, endpoint, kind, reason, advice).with_source(error)
 }
 
-async fn resolve(
+pub(crate) async fn resolve(
     action: Action,
     endpoint: &Endpoint,
     host: &str,
@@ -352,7 +366,7 @@ pub(crate) async fn bind(
     port: u16,
     settings: &TcpSettings,
 ) -> Result<(TcpSockets, u16), TransportError> {
-    let option = match (&settings.proxy, tcp_way::bound(settings)) {
+    let option = match (&settings.proxy, tcp_way::bound(settings.way.as_deref())) {
         (Some(_), _) => Some("proxy="),
         (None, Some(_)) => Some("bind="),
         (None, None) => None,
@@ -367,7 +381,19 @@ pub(crate) async fn bind(
         ));
     }
     let addresses = resolve(Action::Listen, endpoint, host, port).await?;
-    let advice = |error: &io::Error| match error.kind() {
+    let bound = bind_all(&addresses, |at| listen_at(at, settings));
+    let (listeners, port) = bound.map_err(|error| not_bound(endpoint, error))?;
+    let sockets = TcpSockets {
+        listeners,
+        settings: Arc::new(settings.clone()),
+        arriving: JoinSet::new(),
+    };
+    Ok((sockets, port))
+}
+
+/// Why an address is not listened at.
+pub(crate) fn not_bound(endpoint: &Endpoint, error: io::Error) -> TransportError {
+    let advice = match error.kind() {
         io::ErrorKind::AddrInUse => {
             "stop what listens there, or choose another port (0: any free one)"
         }
@@ -375,50 +401,45 @@ pub(crate) async fn bind(
         io::ErrorKind::AddrNotAvailable => "that address is not one of this machine",
         _ => "check the address",
     };
-    let bound = bind_all(&addresses, settings);
-    bound.map_err(|error| {
-        let advice = advice(&error);
-        TransportError::io(Action::Listen, endpoint, error, advice)
-    })
+    TransportError::io(Action::Listen, endpoint, error, advice)
 }
 
 /// How often another free port is taken because the first address's is in use at the next one.
 const OTHER_PORTS: usize = 16;
 
-fn bind_all(addresses: &[SocketAddr], settings: &TcpSettings) -> io::Result<(TcpSockets, u16)> {
+/// A socket at each address, made by `bind`, which gives where it is bound; and the one port of all.
+pub(crate) fn bind_all<T>(
+    addresses: &[SocketAddr],
+    bind: impl Fn(SocketAddr) -> io::Result<(T, SocketAddr)>,
+) -> io::Result<(Vec<T>, u16)> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match bind_each(addresses, settings) {
+        match bind_each(addresses, &bind) {
             Err((chosen, error))
                 if chosen && error.kind() == io::ErrorKind::AddrInUse && tries < OTHER_PORTS => {}
             Err((_, error)) => return Err(error),
-            Ok((listeners, port)) => {
-                let sockets = TcpSockets {
-                    listeners,
-                    settings: Arc::new(settings.clone()),
-                    arriving: JoinSet::new(),
-                };
-                return Ok((sockets, port));
-            }
+            Ok(bound) => return Ok(bound),
         }
     }
 }
 
 /// As [`TcpListener::bind`], with a longer queue.
-fn listen_at(at: SocketAddr, settings: &TcpSettings) -> io::Result<TcpListener> {
-    let socket = tcp_way::socket(at, settings)?;
+fn listen_at(at: SocketAddr, settings: &TcpSettings) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = tcp_way::socket(at, settings.way.as_deref())?;
     socket.set_reuseaddr(true)?;
     socket.bind(at)?;
-    socket.listen(QUEUE)
+    let listener = socket.listen(QUEUE)?;
+    let real = listener.local_addr()?;
+    Ok((listener, real))
 }
 
 /// The error comes with whether the port was chosen by the system.
-fn bind_each(
+fn bind_each<T>(
     addresses: &[SocketAddr],
-    settings: &TcpSettings,
-) -> Result<(Vec<TcpListener>, u16), (bool, io::Error)> {
-    let mut listeners = Vec::new();
+    bind: impl Fn(SocketAddr) -> io::Result<(T, SocketAddr)>,
+) -> Result<(Vec<T>, u16), (bool, io::Error)> {
+    let mut sockets = Vec::new();
     let (mut port, mut chosen, mut absent) = (None, false, None);
     let mut done = BTreeSet::new();
     for address in addresses {
@@ -429,8 +450,8 @@ fn bind_each(
         if let Some(port) = port {
             at.set_port(port);
         }
-        let listener = match listen_at(at, settings) {
-            Ok(listener) => listener,
+        let (socket, real) = match bind(at) {
+            Ok(bound) => bound,
             // The name has an address of a family that this machine does not speak, as with IPv6 switched off.
             Err(error) if is_absent(&error) => {
                 absent = absent.or(Some(error));
@@ -439,17 +460,16 @@ fn bind_each(
             Err(error) => return Err((chosen, error)),
         };
         if port.is_none() {
-            let real = listener.local_addr().map_err(|e| (false, e))?;
             chosen = at.port() == 0;
             port = Some(real.port());
         }
-        listeners.push(listener);
+        sockets.push(socket);
     }
     let Some(port) = port else {
         let nothing = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         return Err((false, absent.unwrap_or_else(nothing)));
     };
-    Ok((listeners, port))
+    Ok((sockets, port))
 }
 
 fn is_absent(error: &io::Error) -> bool {
@@ -530,6 +550,17 @@ async fn arrive(mut stream: TcpStream, at: SocketAddr, settings: Arc<TcpSettings
 mod tests {
     use super::*;
 
+    fn sockets_at(addresses: &[SocketAddr]) -> io::Result<(TcpSockets, u16)> {
+        let settings = TcpSettings::default();
+        let (listeners, port) = bind_all(addresses, |at| listen_at(at, &settings))?;
+        let sockets = TcpSockets {
+            listeners,
+            settings: Arc::new(settings),
+            arriving: JoinSet::new(),
+        };
+        Ok((sockets, port))
+    }
+
     fn addresses(port: u16) -> Vec<SocketAddr> {
         ["127.0.0.1", "127.0.0.2", "127.0.0.1", "::1"]
             .map(|ip| SocketAddr::new(ip.parse().unwrap(), port))
@@ -585,17 +616,16 @@ mod tests {
         for _ in 0..2 {
             held.push(TcpStream::connect(dead).await.unwrap());
         }
-        let settings = TcpSettings::default();
         let until = Instant::now() + 6 * DIAL_TIMEOUT;
         let all = vec![dead, good.local_addr().unwrap()];
-        let reached = race(all, until, |at| tcp_way::connect(at, &settings)).await;
+        let reached = race(all, until, |at| tcp_way::connect(at, None)).await;
         assert_eq!(reached.unwrap().0, good.local_addr().unwrap());
     }
 
     #[cfg(target_os = "linux")]
     fn short_queue(at: &str, backlog: u32) -> TcpListener {
         let at: SocketAddr = at.parse().unwrap();
-        let socket = tcp_way::socket(at, &TcpSettings::default()).unwrap();
+        let socket = tcp_way::socket(at, None).unwrap();
         socket.bind(at).unwrap();
         socket.listen(backlog).unwrap()
     }
@@ -627,7 +657,7 @@ mod tests {
     #[tokio::test]
     async fn a_listener_is_at_every_address_of_its_name_with_one_port() {
         for _ in 0..20 {
-            let (mut sockets, port) = bind_all(&addresses(0), &TcpSettings::default()).unwrap();
+            let (mut sockets, port) = sockets_at(&addresses(0)).unwrap();
             let all: Vec<_> = sockets
                 .listeners
                 .iter()
@@ -648,7 +678,7 @@ mod tests {
 
     #[tokio::test]
     async fn busy_addresses_do_not_starve_the_others() {
-        let (mut sockets, port) = bind_all(&addresses(0), &TcpSettings::default()).unwrap();
+        let (mut sockets, port) = sockets_at(&addresses(0)).unwrap();
         let endpoint = "tcp:localhost:1".parse().unwrap();
         let mut held = Vec::new();
         for _ in 0..50 {
@@ -669,14 +699,14 @@ mod tests {
     async fn an_address_that_is_taken_fails_the_listener_and_one_that_is_not_here_does_not() {
         let taken = TcpListener::bind("127.0.0.2:0").await.unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = bind_all(&addresses(port), &TcpSettings::default()).unwrap_err();
+        let error = sockets_at(&addresses(port)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         // Documentation's (RFC 5737): nobody has it.
         let elsewhere = SocketAddr::new("192.0.2.1".parse().unwrap(), 0);
         let here = SocketAddr::new("127.0.0.1".parse().unwrap(), 0);
-        let (sockets, _) = bind_all(&[elsewhere, here], &TcpSettings::default()).unwrap();
+        let (sockets, _) = sockets_at(&[elsewhere, here]).unwrap();
         assert_eq!(sockets.listeners.len(), 1);
-        let error = bind_all(&[elsewhere], &TcpSettings::default()).unwrap_err();
+        let error = sockets_at(&[elsewhere]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 

@@ -1,50 +1,64 @@
-//! Which way of this machine a TCP connection goes: from which address, by which interface, with which mark; and a socket for it.
+//! Which way of this machine a connection goes: from which address, by which interface, with which mark; and a TCP socket for it.
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::endpoint::TcpSettings;
+use crate::endpoint::TcpWay;
 use crate::error::describe;
 
 /// A connection with one address.
-pub(crate) async fn connect(at: SocketAddr, settings: &TcpSettings) -> io::Result<TcpStream> {
-    let socket = socket(at, settings)?;
-    let shared = settings.way.as_ref().is_some_and(|way| way.shared_port);
+pub(crate) async fn connect(at: SocketAddr, way: Option<&TcpWay>) -> io::Result<TcpStream> {
+    let socket = socket(at, way)?;
+    let shared = way.is_some_and(|way| way.shared_port);
     if shared {
         share(&socket)?;
     }
     let any = shared.then(|| any_of(at));
-    if let Some(address) = bound(settings).or(any) {
+    if let Some(address) = bound(way).or(any) {
         let from = SocketAddr::new(address, 0);
-        socket.bind(from).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrNotAvailable => {
-                let why = format!("bind={address} is no address of this machine");
-                io::Error::new(error.kind(), why)
-            }
-            _ => about(&format!("bind={address}"), &error),
-        })?;
+        socket
+            .bind(from)
+            .map_err(|error| unbound(address, &error))?;
     }
     socket.connect(at).await
 }
 
+/// Why a socket is not bound to this machine's address that is asked for.
+pub(crate) fn unbound(address: IpAddr, error: &io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            let why = format!("bind={address} is no address of this machine");
+            io::Error::new(error.kind(), why)
+        }
+        _ => about(&format!("bind={address}"), error),
+    }
+}
+
 /// A socket that goes the way that the settings say.
-pub(crate) fn socket(at: SocketAddr, settings: &TcpSettings) -> io::Result<TcpSocket> {
+pub(crate) fn socket(at: SocketAddr, way: Option<&TcpWay>) -> io::Result<TcpSocket> {
     let socket = if at.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         TcpSocket::new_v6()?
     };
-    let Some(way) = &settings.way else {
-        return Ok(socket);
+    send_by(&SockRef::from(&socket), way)?;
+    Ok(socket)
+}
+
+/// The socket, TCP or UDP, goes the way that the settings say.
+pub(crate) fn send_by(socket: &SockRef<'_>, way: Option<&TcpWay>) -> io::Result<()> {
+    let Some(way) = way else {
+        return Ok(());
     };
     if let Some(name) = &way.interface {
-        by_interface(&socket, name).map_err(|e| about(&format!("interface={name}"), &e))?;
+        by_interface(socket, name).map_err(|e| about(&format!("interface={name}"), &e))?;
     }
     if let Some(mark) = way.mark {
-        marked(&socket, mark).map_err(|e| about(&format!("mark={mark}"), &e))?;
+        marked(socket, mark).map_err(|e| about(&format!("mark={mark}"), &e))?;
     }
-    Ok(socket)
+    Ok(())
 }
 
 /// Other sockets that do the same may be bound to its port.
@@ -65,7 +79,7 @@ fn any_of(at: SocketAddr) -> IpAddr {
 /// A socket at this address, beside those that are there already if they share it.
 #[cfg(feature = "nat")]
 pub(crate) fn beside(at: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = socket(at, &TcpSettings::default())?;
+    let socket = socket(at, None)?;
     share(&socket)?;
     socket.bind(at)?;
     Ok(socket)
@@ -77,14 +91,13 @@ fn about(what: &str, error: &io::Error) -> io::Error {
 }
 
 #[cfg(target_os = "linux")]
-fn by_interface(socket: &TcpSocket, name: &str) -> io::Result<()> {
+fn by_interface(socket: &SockRef<'_>, name: &str) -> io::Result<()> {
     socket.bind_device(Some(name.as_bytes()))
 }
 
 #[cfg(target_os = "linux")]
-fn marked(socket: &TcpSocket, mark: u32) -> io::Result<()> {
-    let set = socket2::SockRef::from(socket).set_mark(mark);
-    set.map_err(|error| match error.kind() {
+fn marked(socket: &SockRef<'_>, mark: u32) -> io::Result<()> {
+    socket.set_mark(mark).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => {
             io::Error::new(error.kind(), "needs the capability NET_ADMIN (root has it)")
         }
@@ -93,29 +106,29 @@ fn marked(socket: &TcpSocket, mark: u32) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn by_interface(_: &TcpSocket, _: &str) -> io::Result<()> {
+fn by_interface(_: &SockRef<'_>, _: &str) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn marked(_: &TcpSocket, _: u32) -> io::Result<()> {
+fn marked(_: &SockRef<'_>, _: u32) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// This machine's address that is asked for.
-pub(crate) fn bound(settings: &TcpSettings) -> Option<IpAddr> {
-    settings.way.as_ref()?.bind
+pub(crate) fn bound(way: Option<&TcpWay>) -> Option<IpAddr> {
+    way?.bind
 }
 
 /// The addresses that can be reached from the one that is bound: those of its family.
-pub(crate) fn reachable(settings: &TcpSettings, all: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let fits = |at: &SocketAddr| bound(settings).is_none_or(|it| it.is_ipv4() == at.is_ipv4());
+pub(crate) fn reachable(way: Option<&TcpWay>, all: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let fits = |at: &SocketAddr| bound(way).is_none_or(|it| it.is_ipv4() == at.is_ipv4());
     all.into_iter().filter(fits).collect()
 }
 
 /// What a name does not have.
-pub(crate) fn missing(settings: &TcpSettings) -> String {
-    bound(settings).map_or("no address".to_owned(), |bound| {
+pub(crate) fn missing(way: Option<&TcpWay>) -> String {
+    bound(way).map_or("no address".to_owned(), |bound| {
         let family = if bound.is_ipv4() { "IPv4" } else { "IPv6" };
         format!("no {family} address, and bind={bound} reaches no other")
     })
@@ -176,9 +189,11 @@ mod tests {
             (Some("127.0.0.9"), vec![four]),
             (Some("::"), vec![six]),
         ] {
-            let mut settings = TcpSettings::default();
-            settings.way.get_or_insert_default().bind = bind.map(|it: &str| it.parse().unwrap());
-            assert_eq!(reachable(&settings, vec![four, six]), left);
+            let way = TcpWay {
+                bind: bind.map(|it: &str| it.parse().unwrap()),
+                ..TcpWay::default()
+            };
+            assert_eq!(reachable(Some(&way), vec![four, six]), left);
         }
     }
 

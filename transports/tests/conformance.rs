@@ -96,6 +96,18 @@ async fn wss() {
     .await;
 }
 
+#[cfg(feature = "quic")]
+#[tokio::test]
+async fn quic() {
+    check_listener("quic:127.0.0.1:0").await;
+}
+
+#[cfg(feature = "quic")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quic_on_two_threads() {
+    check_listener("quic:[::1]:0").await;
+}
+
 #[tokio::test]
 async fn unix() {
     let dir = tempfile::tempdir().unwrap();

@@ -19,6 +19,8 @@ pub(crate) enum Transport {
     Tcp,
     #[cfg(feature = "ws")]
     Ws,
+    #[cfg(feature = "quic")]
+    Quic,
     Unix,
     Exec,
     Serial,
@@ -41,6 +43,8 @@ impl Transport {
             Self::Tcp => "TCP",
             #[cfg(feature = "ws")]
             Self::Ws => "WebSocket",
+            #[cfg(feature = "quic")]
+            Self::Quic => "QUIC",
             Self::Unix => "Unix socket",
             Self::Exec => "subprocess",
             Self::Serial => "serial line",

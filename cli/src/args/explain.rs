@@ -20,6 +20,9 @@ Where only the web is let through (passwords and headers are shown as ***):
   tcp:HOST:PORT,proxy=socks5h://[USER:PASSWORD@]HOST:PORT
   ws:HOST:PORT/PATH,proxy=http://HOST:PORT,header=NAME:VALUE
 
+Where only UDP is let through (peers are known by their keys, as always):
+  quic:HOST:PORT
+
 With several networks:
   tcp:HOST:PORT,bind=192.0.2.1,interface=eth1,mark=42
 

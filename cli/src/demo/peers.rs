@@ -70,6 +70,8 @@ impl Peers {
             }
             #[cfg(feature = "ws")]
             Transport::Ws => listen("ws:127.0.0.1:0/cepa", None, &server, allowed).await?,
+            #[cfg(feature = "quic")]
+            Transport::Quic => listen("quic:127.0.0.1:0", None, &server, allowed).await?,
             Transport::Unix => {
                 let at = format!("unix:{}", escaped(&place.join("socket"))?);
                 listen(&at, None, &server, allowed).await?

@@ -40,6 +40,8 @@ impl Row {
             Transport::Tcp => "tcp",
             #[cfg(feature = "ws")]
             Transport::Ws => "ws",
+            #[cfg(feature = "quic")]
+            Transport::Quic => "quic",
             Transport::Unix => "unix",
             Transport::Exec => "exec",
             Transport::Serial => "link+serial",

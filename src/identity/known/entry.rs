@@ -363,6 +363,7 @@ pub fn place_of(address: &Endpoint) -> Option<String> {
         // A comma in the path itself is printed as %2C.
         Target::Tcp { .. }
         | Target::Ws { .. }
+        | Target::Quic { .. }
         | Target::Unix { .. }
         | Target::Serial { .. }
         | Target::Rfc2217 { .. }

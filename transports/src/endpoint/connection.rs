@@ -45,7 +45,7 @@ impl Default for TcpSettings {
     }
 }
 
-/// Which way out of this machine a TCP connection takes.
+/// Which way out of this machine a connection takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TcpWay {
     /// For diallers: this machine's own address to connect from; only addresses of its family are tried. Default any.
@@ -58,6 +58,34 @@ pub struct TcpWay {
     /// For diallers: other sockets of this user may use the connection's own port, too (`SO_REUSEPORT`). No address says this;
     /// see `dial_from_shared_port`.
     pub shared_port: bool,
+}
+
+/// How a QUIC connection is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct QuicSettings {
+    /// Seconds of silence after which the other end is asked whether it is there (RFC 9000, section 10.1.2), 1 to 21,845; after three
+    /// times that without an answer the connection is over. Default 10: routers that translate addresses forget a UDP flow after
+    /// 30 s, some of them.
+    pub keepalive: u16,
+    /// The way out of this machine. Default the system's choice. Boxed: few addresses say it.
+    pub way: Option<Box<TcpWay>>,
+    /// A proxy, which no QUIC connection goes by: with one it is neither dialled nor listened for, so that none is passed by unasked.
+    pub proxy: Option<Box<Proxy>>,
+}
+
+impl QuicSettings {
+    /// Seconds of [`QuicSettings::keepalive`] where nothing else is said.
+    pub const KEEPALIVE: u16 = 10;
+}
+
+impl Default for QuicSettings {
+    fn default() -> Self {
+        Self {
+            keepalive: Self::KEEPALIVE,
+            way: None,
+            proxy: None,
+        }
+    }
 }
 
 /// A proxy to dial through.

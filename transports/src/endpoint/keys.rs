@@ -4,7 +4,7 @@ use strsim::osa_distance;
 
 /// The word in front of the first `:` of an address without layers, for each transport there is, in the order in which messages list them.
 pub const SCHEMES: &[&str] = &[
-    "tcp", "ws", "wss", "unix", "stdio", "fd", "exec", "serial", "rfc2217", "pty", "memory",
+    "tcp", "ws", "wss", "quic", "unix", "stdio", "fd", "exec", "serial", "rfc2217", "pty", "memory",
 ];
 
 /// The keys of whatever goes over a TCP connection that it dials, and then its own.
@@ -27,6 +27,7 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
         "tcp" => over_tcp!("proxy-protocol", "proxy-from", "proxy"),
         "ws" => web_socket!(),
         "wss" => web_socket!("pin", "cert", "key"),
+        "quic" => &["keepalive", "bind", "interface", "mark", "proxy"],
         "unix" => &["mode", "group", "framed"],
         "exec" => &["dir", "pty"],
         "serial" => &[

@@ -13,6 +13,7 @@
 //! |---|---|---|
 //! | `tcp` | `HOST:PORT`; an IPv6 address stands in brackets | `keepalive=SECONDS,no` (60) `user-timeout=SECONDS` (none) `nodelay=yes,no` (yes) `bind=ADDRESS` (none) `interface=NAME` (none) `mark=NUMBER` (none) `proxy-protocol=yes,no` (no), with `yes` also `proxy-from=NETWORK+NETWORK` (this machine) `proxy=PROXY` (none) |
 //! | `ws`, `wss` | `HOST:PORT/PATH`; the path is `/` where none is written | those of `tcp`, `host=HOST` (what is dialled) `header=NAME:VALUE`, as often as needed (none) `ping=SECONDS,no` (30), and of `wss` also `pin=sha256//BASE64` (none) `cert=PATH` `key=PATH` |
+//! | `quic` | `HOST:PORT`, of UDP | `keepalive=SECONDS` (10), `bind=`, `interface=` and `mark=` as with `tcp`; `proxy=` is refused when it is opened |
 //! | `unix` | `PATH` of a socket | `mode=OCTAL` (0600, with a group 0660) `group=NAME` (the process's) `framed` (no): in frames, so that a cut is told from an end |
 //! | `stdio` | nothing: standard input and output of this process | none |
 //! | `fd` | `N` for both directions, or `R,W` (read from R, write to W) | none |
@@ -60,7 +61,9 @@ mod socket;
 mod types;
 mod ws;
 
-pub use connection::{Proxy, ProxyKind, ProxyLogin, TcpSettings, TcpWay, WsSettings, WsTls};
+pub use connection::{
+    Proxy, ProxyKind, ProxyLogin, QuicSettings, TcpSettings, TcpWay, WsSettings, WsTls,
+};
 pub use keys::SCHEMES;
 pub use parse::ParseError;
 pub use print::Revealed;

@@ -136,6 +136,7 @@ fn parse(text: &str) -> Result<Endpoint, Wrong> {
     let target = match scheme {
         "tcp" => tcp(target, start)?,
         "ws" | "wss" => ws(target, start, scheme)?,
+        "quic" => quic(target, start)?,
         "unix" => {
             let (path, options, end) = split(target, start);
             Target::Unix {
@@ -248,6 +249,18 @@ fn tcp(text: &str, start: usize) -> Result<Target, Wrong> {
         host: host.to_owned(),
         port,
         settings: socket::tcp(options, at)?,
+    })
+}
+
+fn quic(text: &str, start: usize) -> Result<Target, Wrong> {
+    let (host, port, options, at) = host_port(text, start, "127.0.0.1:7000")?;
+    if !options.is_empty() && !options.starts_with([',', '?']) {
+        return wrong(at, "the end of the address, or \",\" before options");
+    }
+    Ok(Target::Quic {
+        host: host.to_owned(),
+        port,
+        settings: Box::new(socket::quic(options, at)?),
     })
 }
 

@@ -97,6 +97,14 @@ impl Target {
                 place(f, host, *port)?;
                 print_connection::ws(f, path, settings, reveal)
             }
+            Self::Quic {
+                host,
+                port,
+                settings,
+            } => {
+                place(f, host, *port)?;
+                print_connection::quic(f, settings, reveal)
+            }
             Self::Unix { path, settings } => {
                 escape_path(f, path)?;
                 if let Some(mode) = settings.mode {

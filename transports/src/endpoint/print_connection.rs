@@ -1,9 +1,9 @@
-//! Network connections to text: what stands behind the scheme of `tcp:`, `ws:` and `wss:`. Secrets are hidden unless they are asked for.
+//! Network connections to text: what stands behind the scheme of `tcp:`, `ws:`, `wss:` and `quic:`. Secrets are hidden unless they are asked for.
 use std::fmt;
 
 use data_encoding::BASE64;
 
-use super::connection::{Proxy, TcpSettings, WsSettings};
+use super::connection::{Proxy, QuicSettings, TcpSettings, TcpWay, WsSettings};
 use super::escape::{escape, escape_path, escape_with};
 use super::secret::Secret;
 use crate::network::Network;
@@ -31,17 +31,7 @@ pub(super) fn tcp(f: &mut fmt::Formatter<'_>, s: &TcpSettings, reveal: bool) -> 
     if !s.nodelay {
         f.write_str(",nodelay=no")?;
     }
-    if let Some(way) = &s.way {
-        if let Some(address) = way.bind {
-            write!(f, ",bind={address}")?;
-        }
-        if let Some(interface) = &way.interface {
-            write!(f, ",interface={interface}")?;
-        }
-        if let Some(mark) = way.mark {
-            write!(f, ",mark={mark}")?;
-        }
-    }
+    way(f, s.way.as_deref())?;
     if let Some(from) = &s.proxy_from {
         f.write_str(",proxy-protocol=yes")?;
         if **from != *Network::loopback() {
@@ -51,11 +41,39 @@ pub(super) fn tcp(f: &mut fmt::Formatter<'_>, s: &TcpSettings, reveal: bool) -> 
             }
         }
     }
-    let Some(it) = &s.proxy else {
+    by_proxy(f, s.proxy.as_deref(), reveal)
+}
+
+fn way(f: &mut fmt::Formatter<'_>, way: Option<&TcpWay>) -> fmt::Result {
+    let Some(way) = way else {
+        return Ok(());
+    };
+    if let Some(address) = way.bind {
+        write!(f, ",bind={address}")?;
+    }
+    if let Some(interface) = &way.interface {
+        write!(f, ",interface={interface}")?;
+    }
+    if let Some(mark) = way.mark {
+        write!(f, ",mark={mark}")?;
+    }
+    Ok(())
+}
+
+fn by_proxy(f: &mut fmt::Formatter<'_>, it: Option<&Proxy>, reveal: bool) -> fmt::Result {
+    let Some(it) = it else {
         return Ok(());
     };
     f.write_str(",proxy=")?;
     proxy(f, it, reveal)
+}
+
+pub(super) fn quic(f: &mut fmt::Formatter<'_>, s: &QuicSettings, reveal: bool) -> fmt::Result {
+    if s.keepalive != QuicSettings::KEEPALIVE {
+        write!(f, ",keepalive={}", s.keepalive)?;
+    }
+    way(f, s.way.as_deref())?;
+    by_proxy(f, s.proxy.as_deref(), reveal)
 }
 
 /// What follows the host and the port.

@@ -1,5 +1,5 @@
-//! The options of TCP and Unix sockets: text to settings.
-use super::connection::TcpSettings;
+//! The options of TCP, QUIC and Unix sockets: text to settings.
+use super::connection::{QuicSettings, TcpSettings, TcpWay};
 use super::keys::YES_NO;
 use super::options::{Opt, Wrong, digits, option_list, unescape, wrong, wrong_word};
 use super::proxy::proxy;
@@ -48,27 +48,7 @@ impl TcpOptions {
                 s.user_timeout = Some(seconds);
             }
             "nodelay" => s.nodelay = option.word(YES_NO)? == "yes",
-            "bind" => match option.value.parse() {
-                Ok(address) => s.way.get_or_insert_default().bind = Some(address),
-                Err(_) => {
-                    return wrong(
-                        option.value_at,
-                        "an IP address of this machine, as in bind=192.0.2.1",
-                    );
-                }
-            },
-            "interface" => {
-                s.way.get_or_insert_default().interface = Some(interface(option)?);
-            }
-            "mark" => match mark(option.value) {
-                Some(mark) => s.way.get_or_insert_default().mark = Some(mark),
-                None => {
-                    return wrong(
-                        option.value_at,
-                        "a mark, 0 to 4294967295, or in hex, as in 0x2a",
-                    );
-                }
-            },
+            "bind" | "interface" | "mark" => way(s.way.get_or_insert_default(), option)?,
             "proxy-protocol" => self.proxied = option.word(YES_NO)? == "yes",
             "proxy-from" => self.from = Some((networks(option)?, option.value_at)),
             "proxy" => s.proxy = Some(Box::new(proxy(option)?)),
@@ -94,6 +74,51 @@ impl TcpOptions {
             ..self.settings
         })
     }
+}
+
+/// One of the options that say which way out of this machine a connection takes.
+fn way(way: &mut TcpWay, option: &Opt<'_>) -> Result<(), Wrong> {
+    match option.key {
+        "bind" => match option.value.parse() {
+            Ok(address) => way.bind = Some(address),
+            Err(_) => {
+                return wrong(
+                    option.value_at,
+                    "an IP address of this machine, as in bind=192.0.2.1",
+                );
+            }
+        },
+        "interface" => way.interface = Some(interface(option)?),
+        _ => match mark(option.value) {
+            Some(mark) => way.mark = Some(mark),
+            None => {
+                return wrong(
+                    option.value_at,
+                    "a mark, 0 to 4294967295, or in hex, as in 0x2a",
+                );
+            }
+        },
+    }
+    Ok(())
+}
+
+pub(super) fn quic(options: &str, at: usize) -> Result<QuicSettings, Wrong> {
+    let mut s = QuicSettings::default();
+    for option in option_list(options, at, "quic")? {
+        match option.key {
+            "keepalive" => {
+                // Three times as much has to be counted, too.
+                let fits = |n: &u16| (1..=21_845).contains(n);
+                match digits(option.value).filter(fits) {
+                    Some(seconds) => s.keepalive = seconds,
+                    None => return wrong(option.value_at, "seconds of silence, 1 to 21845"),
+                }
+            }
+            "proxy" => s.proxy = Some(Box::new(proxy(&option)?)),
+            _ => way(s.way.get_or_insert_default(), &option)?,
+        }
+    }
+    Ok(s)
 }
 
 /// Bytes of an interface's name (`IFNAMSIZ` of Linux, with the NUL at its end).

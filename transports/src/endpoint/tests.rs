@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
-    Proxy, ProxyKind, ProxyLogin, Rfc2217Settings, Rs485, Rs485Mode, SerialLock, SerialSettings,
-    StopBits, Target, TcpSettings, TcpWay, UnixSettings, WsSettings, WsTls,
+    Proxy, ProxyKind, ProxyLogin, QuicSettings, Rfc2217Settings, Rs485, Rs485Mode, SerialLock,
+    SerialSettings, StopBits, Target, TcpSettings, TcpWay, UnixSettings, WsSettings, WsTls,
 };
 use crate::network::Network;
 
@@ -44,6 +44,8 @@ fn canonical_texts() {
         "tcp:h:1,keepalive=no,user-timeout=30",
         "tcp:h:1,nodelay=no,bind=192.0.2.1,interface=eth0.7,mark=42",
         "ws:h:1/,bind=fe80::1,ping=5",
+        "mux+tls+quic:[fe80::1%eth0]:7000",
+        "quic:h:0,keepalive=5,bind=::1,interface=wg0,mark=7,proxy=http://p:1",
         "rfc2217:h:1,nodelay=no,bind=::1,baud=9600",
         "tcp:h:1,proxy-protocol=yes",
         "tcp:h:1,proxy-protocol=yes,proxy-from=10.0.0.0/8+192.0.2.1+fd00::/8",
@@ -283,6 +285,8 @@ fn what_a_target_can_do() {
         ("exec:x,pty=yes", [false, false, false, false, true]),
         ("serial:/x", [false, true, false, false, false]),
         ("tcp:h:1,bind=::1", [true, false, false, true, false]),
+        ("quic:h:1", [true, false, true, true, false]),
+        ("quic:h:1,interface=eth0", [true, false, false, true, false]),
         ("ws:h:1,mark=7", [true, false, false, true, false]),
         ("rfc2217:h:1", [true, true, false, false, false]),
         ("pty:/x", [false, true, false, false, false]),
@@ -367,7 +371,7 @@ fn errors_name_the_column_and_the_nearest_word() {
         (
             "localhost:7000",
             1,
-            "a scheme (tcp, ws, wss, unix",
+            "a scheme (tcp, ws, wss, quic, unix",
             Some("tcp:localhost:7000"),
         ),
         ("serail:/dev/x", 1, "a scheme", Some("serial")),
@@ -393,6 +397,11 @@ fn errors_name_the_column_and_the_nearest_word() {
         ("tcp:[::1]7000", 10, "\":PORT\"", None),
         ("tcp:a:1,window=1", 9, "tcp's keys", None),
         ("tcp:a:1,nodely=no", 9, "tcp's keys", Some("nodelay")),
+        ("quic:a:1,keepalive=no", 20, "1 to 21845", None),
+        ("quic:a:1,keepalive=21846", 20, "1 to 21845", None),
+        ("quic:a:1,nodelay=no", 10, "quic's keys", None),
+        ("quic:a:1/x", 9, "the end of the address", None),
+        ("qiuc:a:1", 1, "a scheme", Some("quic")),
         ("tcp:a:1,bind=localhost", 14, "an IP address", None),
         ("tcp:a:1,interface=a/b", 19, "a network interface", None),
         (
@@ -714,23 +723,39 @@ fn any_network() -> impl Strategy<Value = Network> {
         .prop_filter_map("too many bits", |(ip, bits)| Network::new(ip, bits))
 }
 
-fn any_tcp() -> BoxedStrategy<TcpSettings> {
-    let way = (
+fn any_way() -> impl Strategy<Value = Option<Box<TcpWay>>> {
+    (
         prop::option::of(any::<std::net::IpAddr>()),
         prop::option::of("[a-z0-9.:_-]{1,15}"),
         prop::option::of(any::<u32>()),
     )
-        .prop_map(|(bind, interface, mark)| TcpWay {
-            bind,
-            interface,
-            mark,
-            shared_port: false,
-        });
+        .prop_map(|(bind, interface, mark)| {
+            let way = TcpWay {
+                bind,
+                interface,
+                mark,
+                shared_port: false,
+            };
+            (way != TcpWay::default()).then(|| Box::new(way))
+        })
+}
+
+fn any_quic() -> impl Strategy<Value = QuicSettings> {
+    (1..=21_845u16, any_way(), prop::option::of(any_proxy())).prop_map(|(keepalive, way, proxy)| {
+        QuicSettings {
+            keepalive,
+            way,
+            proxy: proxy.map(Box::new),
+        }
+    })
+}
+
+fn any_tcp() -> BoxedStrategy<TcpSettings> {
     (
         prop::option::of(1..=32_767u16),
         prop::option::of(1..=86_400u32),
         any::<bool>(),
-        way,
+        any_way(),
         prop::option::of(prop::collection::vec(any_network(), 1..4)),
         prop::option::of(any_proxy()),
     )
@@ -739,7 +764,7 @@ fn any_tcp() -> BoxedStrategy<TcpSettings> {
                 keepalive,
                 user_timeout,
                 nodelay,
-                way: (way != TcpWay::default()).then(|| Box::new(way)),
+                way,
                 proxy_from: proxy_from.map(Into::into),
                 proxy: proxy.map(Box::new),
             },
@@ -869,6 +894,11 @@ fn any_target() -> impl Strategy<Value = Target> {
                 settings: Box::new(settings),
             }
         ),
+        (any_host(), any::<u16>(), any_quic()).prop_map(|(host, port, settings)| Target::Quic {
+            host,
+            port,
+            settings: Box::new(settings)
+        }),
         (any_path(), any_unix()).prop_map(|(path, settings)| Target::Unix { path, settings }),
         Just(Target::Stdio),
         (0..1000u32, 0..1000u32).prop_map(|(read, write)| Target::Fd { read, write }),

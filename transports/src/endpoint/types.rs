@@ -1,7 +1,7 @@
 //! The typed form of an address. Nothing here knows its text; see `parse` and `print`.
 use std::path::PathBuf;
 
-use super::connection::{TcpSettings, WsSettings};
+use super::connection::{QuicSettings, TcpSettings, WsSettings};
 use crate::rate::Rate;
 
 /// A parsed address: layers, and what carries the bytes below them.
@@ -74,8 +74,10 @@ impl Endpoint {
 
     /// The same address with a port filled in, for a listener that asked for any (port 0).
     pub(crate) fn with_port(mut self, real: u16) -> Self {
-        if let Target::Tcp { port, .. } | Target::Ws { port, .. } | Target::Rfc2217 { port, .. } =
-            &mut self.target
+        if let Target::Tcp { port, .. }
+        | Target::Ws { port, .. }
+        | Target::Quic { port, .. }
+        | Target::Rfc2217 { port, .. } = &mut self.target
         {
             *port = real;
         }
@@ -210,6 +212,15 @@ pub enum Target {
         /// Its settings.
         settings: Box<WsSettings>,
     },
+    /// One stream of a QUIC connection (RFC 9000).
+    Quic {
+        /// A name or an address; IPv6 without its brackets.
+        host: String,
+        /// A UDP port; 0 lets a listener take any free one.
+        port: u16,
+        /// Its settings.
+        settings: Box<QuicSettings>,
+    },
     /// A Unix stream socket.
     Unix {
         /// Where the socket is bound.
@@ -269,6 +280,7 @@ impl Target {
         match self {
             Self::Tcp { .. }
             | Self::Ws { .. }
+            | Self::Quic { .. }
             | Self::Rfc2217 { .. }
             | Self::Unix { .. }
             | Self::Memory { .. } => true,
@@ -309,6 +321,7 @@ impl Target {
             Self::Ws { settings, .. } => {
                 settings.tcp.way.is_none() && settings.host.is_none() && settings.headers.is_empty()
             }
+            Self::Quic { settings, .. } => settings.way.is_none(),
             _ => false,
         }
     }
@@ -318,6 +331,7 @@ impl Target {
         match self {
             Self::Tcp { host, port, .. }
             | Self::Ws { host, port, .. }
+            | Self::Quic { host, port, .. }
             | Self::Rfc2217 { host, port, .. } => Some((host, *port)),
             _ => None,
         }
@@ -325,7 +339,10 @@ impl Target {
 
     /// Whether it is a socket of the operating system, at which other processes connect.
     pub fn is_socket(&self) -> bool {
-        matches!(self, Self::Tcp { .. } | Self::Ws { .. } | Self::Unix { .. })
+        matches!(
+            self,
+            Self::Tcp { .. } | Self::Ws { .. } | Self::Quic { .. } | Self::Unix { .. }
+        )
     }
 
     /// Whether there is one stream and, when it is over, never another.
@@ -339,6 +356,7 @@ impl Target {
             Self::Tcp { .. } => "tcp",
             Self::Ws { settings, .. } if settings.tls.is_some() => "wss",
             Self::Ws { .. } => "ws",
+            Self::Quic { .. } => "quic",
             Self::Unix { .. } => "unix",
             Self::Stdio => "stdio",
             Self::Fd { .. } => "fd",

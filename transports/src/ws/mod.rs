@@ -22,18 +22,17 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
 use crate::endpoint::{Endpoint, WsSettings};
 use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe, kind_of};
+use crate::opening::Opening;
 use crate::stream::{Stream, Wire};
 use crate::tcp::{self, TcpSockets};
 use crate::text::clean;
 
 use self::answer::Answer;
 use self::failure::Failure;
-use self::opening::Opening;
 use self::stream::{Below, Messages};
 
 mod answer;
 mod failure;
-mod opening;
 mod stream;
 #[cfg(feature = "wss")]
 mod tls;
@@ -291,7 +290,7 @@ impl WsListener {
 
 impl Shared {
     fn accepted(self: Arc<Self>, below: Stream) -> Opening {
-        Opening::new(async move {
+        Opening::beside(async move {
             let opened = timeout(HANDSHAKE, self.open(below));
             opened.await.unwrap_or_else(|_| {
                 let why = "no WebSocket handshake within 15 s";

@@ -1,17 +1,19 @@
-//! An accepted stream whose handshake runs beside it: reading and writing wait for that.
+//! An accepted stream before its handshake: reading and writing wait for that. It runs beside the stream, or as part of the first read
+//! or write, where it is to cost nothing until somebody wants it.
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+#[cfg(feature = "ws")]
 use tokio::task::JoinHandle;
 
 use crate::stream::Wire;
 
-/// What a handshake comes to; see `Shared::open`.
-type Opened = io::Result<Option<Box<dyn Wire>>>;
+/// What a handshake comes to. `None`: nobody, who closed before saying anything.
+pub(crate) type Opened = io::Result<Option<Box<dyn Wire>>>;
 
-pub(super) struct Opening {
+pub(crate) struct Opening {
     state: State,
     /// See [`Wire::cut_when_dropped`]; passed on once there is something to cut.
     cut: bool,
@@ -19,7 +21,10 @@ pub(super) struct Opening {
 
 enum State {
     /// Dropped early, it is ended.
-    Waiting(JoinHandle<Opened>),
+    #[cfg(feature = "ws")]
+    Beside(JoinHandle<Opened>),
+    #[cfg(feature = "quic")]
+    Within(Pin<Box<dyn Future<Output = Opened> + Send>>),
     Open(Box<dyn Wire>),
     /// It was closed before a request: it is at its end.
     Nobody,
@@ -28,18 +33,37 @@ enum State {
 }
 
 impl Opening {
-    pub(super) fn new(handshake: impl Future<Output = Opened> + Send + 'static) -> Self {
+    /// With a handshake that begins at once.
+    #[cfg(feature = "ws")]
+    pub(crate) fn beside(handshake: impl Future<Output = Opened> + Send + 'static) -> Self {
         Self {
-            state: State::Waiting(tokio::spawn(handshake)),
+            state: State::Beside(tokio::spawn(handshake)),
+            cut: false,
+        }
+    }
+
+    /// With a handshake that begins when the stream is first read or written.
+    #[cfg(feature = "quic")]
+    pub(crate) fn within(handshake: impl Future<Output = Opened> + Send + 'static) -> Self {
+        Self {
+            state: State::Within(Box::pin(handshake)),
             cut: false,
         }
     }
 
     /// `None` where there is nobody.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<&mut Box<dyn Wire>>>> {
-        if let State::Waiting(handshake) = &mut self.state {
-            let opened = ready!(Pin::new(handshake).poll(cx));
-            let opened = opened.unwrap_or_else(|ended| Err(io::Error::other(ended)));
+        let opened = match &mut self.state {
+            #[cfg(feature = "ws")]
+            State::Beside(handshake) => {
+                let opened = ready!(Pin::new(handshake).poll(cx));
+                Some(opened.unwrap_or_else(|ended| Err(io::Error::other(ended))))
+            }
+            #[cfg(feature = "quic")]
+            State::Within(handshake) => Some(ready!(handshake.as_mut().poll(cx))),
+            _ => None,
+        };
+        if let Some(opened) = opened {
             self.state = match opened {
                 Ok(Some(mut wire)) => {
                     wire.cut_when_dropped(self.cut);
@@ -55,7 +79,7 @@ impl Opening {
         Poll::Ready(match &mut self.state {
             State::Open(wire) => Ok(Some(wire)),
             State::Failed => Err(io::ErrorKind::ConnectionAborted.into()),
-            State::Nobody | State::Waiting(_) => Ok(None),
+            _ => Ok(None),
         })
     }
 
@@ -67,7 +91,8 @@ impl Opening {
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        if let State::Waiting(handshake) = &self.state {
+        #[cfg(feature = "ws")]
+        if let State::Beside(handshake) = &self.state {
             handshake.abort();
         }
     }

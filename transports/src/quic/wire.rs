@@ -1,0 +1,15 @@
+//! What the two ends of a connection say to each other beside the bytes of its stream; docs/PROTOCOL.md has it.
+use quinn::VarInt;
+
+/// The one protocol of the connection (RFC 7301).
+pub(super) const ALPN: &[u8] = b"cepa";
+
+/// What the dialler sends first, so that the listener's end sees the stream.
+pub(super) const HELLO: u8 = 0;
+
+/// With what a connection is closed (RFC 9000, section 20.2). Both directions had ended before.
+pub(super) const END: VarInt = VarInt::from_u32(0);
+/// Its end was not said: something is missing.
+pub(super) const CUT: VarInt = VarInt::from_u32(1);
+/// What was to be said there is said, and nobody reads any more what comes from here.
+pub(super) const UNREAD: VarInt = VarInt::from_u32(2);
