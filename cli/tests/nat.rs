@@ -1,5 +1,5 @@
 //! Direct paths through NATs: two hosts, each behind a router of its own that translates addresses as routers do, and a relay that both
-//! can reach. They take root, iproute2 and nftables.
+//! can reach. They take root, iproute2, nftables, ethtool and python3.
 //!
 //! ```text
 //!   hostA 192.168.1.2 -- routerA 198.51.100.2 --\
@@ -104,8 +104,35 @@ impl Kind {
     }
 }
 
-/// Namespaces of one world. They are deleted when it is dropped.
-struct World(String);
+/// Passes frames on between two ports, each 15 ms later. Where the kernel has no qdisc for that, nothing else does it.
+const SLOW: &str = r#"
+import collections, select, socket, time
+ends, waiting = [], collections.deque()
+for port in ("one", "two"):
+    end = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    end.bind((port, 0))
+    end.setblocking(False)
+    end.setsockopt(263, 23, 1)  # SOL_PACKET, PACKET_IGNORE_OUTGOING
+    ends.append(end)
+print("up", flush=True)
+while True:
+    while waiting and waiting[0][0] <= time.monotonic():
+        _, to, frame = waiting.popleft()
+        try:
+            to.send(frame)
+        except OSError:
+            pass
+    left = max(0, waiting[0][0] - time.monotonic()) if waiting else None
+    for end in select.select(ends, [], [], left)[0]:
+        other = ends[1 - ends.index(end)]
+        try:
+            waiting.append((time.monotonic() + 0.015, other, end.recv(65535)))
+        except OSError:
+            pass
+"#;
+
+/// Namespaces of one world, and what runs in them. They are deleted when it is dropped.
+struct World(String, Vec<Ended>);
 
 fn ip(words: &str) -> Result<(), String> {
     let output = Command::new("ip").args(words.split(' ')).output();
@@ -118,7 +145,8 @@ fn ip(words: &str) -> Result<(), String> {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for host in ["hA", "rA", "sA", "net", "rB", "sB", "hB"] {
+        self.1.clear();
+        for host in ["hA", "rA", "sA", "dA", "net", "dB", "rB", "sB", "hB"] {
             let _ = ip(&format!("netns del {}{host}", self.0));
         }
     }
@@ -129,7 +157,7 @@ impl World {
         // The tests of a process run side by side.
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Self(format!("cepa{}-{number}-", std::process::id()))
+        Self(format!("cepa{}-{number}-", std::process::id()), Vec::new())
     }
 
     fn add(&self, host: &str) -> Result<(), String> {
@@ -165,7 +193,9 @@ impl World {
         ))?;
         for (host, port, address) in [(a, at, a_is), (b, bt, b_is)] {
             let v6 = if address.contains(':') { " nodad" } else { "" };
-            ip(&format!("-n {w}{host} addr add {address} dev {port}{v6}"))?;
+            if !address.is_empty() {
+                ip(&format!("-n {w}{host} addr add {address} dev {port}{v6}"))?;
+            }
             ip(&format!("-n {w}{host} link set {port} up"))?;
         }
         Ok(())
@@ -245,6 +275,37 @@ impl World {
         }
         self.nft(&outer, &kind.rules(&format!("{lan}.2")))?;
         Ok(())
+    }
+
+    /// The way between two routers takes 30 ms.
+    fn far_apart(a: Kind, b: Kind) -> Result<Self, String> {
+        let mut world = Self::new(a, b)?;
+        for (side, wan) in [("A", "198.51.100"), ("B", "203.0.113")] {
+            let (router, between) = (format!("r{side}"), format!("d{side}"));
+            ip(&format!("-n {}{router} link del wan", world.0))?;
+            world.add(&between)?;
+            let (ours, theirs) = (format!("{wan}.2/24"), format!("{wan}.1/24"));
+            world.cable((&router, "wan", &ours), (&between, "one", ""))?;
+            world.cable(("net", &router, &theirs), (&between, "two", ""))?;
+            world.default_by(&router, &format!("{wan}.1"))?;
+            world.run(&between, &["sysctl", "-qw", "net.ipv4.ip_forward=0"])?;
+            // What is passed on has to be whole: no checksum is left to a device that is none.
+            world.run(&router, &["ethtool", "-K", "wan", "tx", "off"])?;
+            world.run("net", &["ethtool", "-K", &router, "tx", "off"])?;
+            let slow = world
+                .inside(&between)
+                .args(["python3", "-c", SLOW])
+                .stdout(Stdio::piped())
+                .spawn();
+            let mut slow = Ended(slow.map_err(|error| error.to_string())?);
+            let mut up = String::new();
+            let _ = BufReader::new(slow.0.stdout.take().unwrap()).read_line(&mut up);
+            if up != "up\n" {
+                return Err("no python3; install it".into());
+            }
+            world.1.push(slow);
+        }
+        Ok(world)
     }
 
     /// Both behind one router, in two networks of it.
@@ -416,7 +477,9 @@ fn found(world: Result<World, String>, relay_at: &str, cut: bool) -> Option<Foun
     match world {
         Ok(world) => Some(count_between(&world, relay_at, cut)),
         Err(why) => {
-            skipped(&format!("routers take root, iproute2 and nftables: {why}"));
+            skipped(&format!(
+                "routers take root, iproute2, nftables, ethtool and python3: {why}"
+            ));
             None
         }
     }
@@ -424,6 +487,15 @@ fn found(world: Result<World, String>, relay_at: &str, cut: bool) -> Option<Foun
 
 fn pair(a: Kind, b: Kind) -> Option<Found> {
     found(World::new(a, b), AT, false)
+}
+
+/// Each one's SYN has left before the other one's arrives, or both are refused.
+#[test]
+fn two_nats_that_reset_what_they_do_not_know_become_direct() {
+    let world = World::far_apart(PortRestrictedReset, PortRestrictedReset);
+    if let Some(found) = found(world, AT, false) {
+        assert!(found.direct, "{:#?}", found.lines);
+    }
 }
 
 #[test]
