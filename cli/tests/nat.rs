@@ -387,7 +387,7 @@ impl Drop for Ended {
 
 /// Host A counts at host B, until the session is direct or is not to be, and some time more. With `cut` the direct path is cut then,
 /// and it counts until the session goes on by the relay.
-fn count_between(world: &World, relay_at: &str, cut: bool) -> Found {
+fn count_between(world: &World, relay_at: &str, cut: bool, direct: &str) -> Found {
     let place = Place::new();
     let mut relay = world.cepa(&place, "net", &["relay", relay_at, "--allow", "any"]);
     let relay = Server::of(&mut relay, "relaying on ");
@@ -406,6 +406,8 @@ fn count_between(world: &World, relay_at: &str, cut: bool) -> Found {
         "--allow",
         "any",
         "-v",
+        "--direct",
+        direct,
     ];
     let served = Server::of(&mut world.cepa(&place, "hB", &words), "reachable at ");
     let to = served
@@ -475,7 +477,7 @@ const AT: &str = "tcp:192.0.2.1:7711";
 /// What comes of it; nothing where this machine can't have such a world.
 fn found(world: Result<World, String>, relay_at: &str, cut: bool) -> Option<Found> {
     match world {
-        Ok(world) => Some(count_between(&world, relay_at, cut)),
+        Ok(world) => Some(count_between(&world, relay_at, cut, "yes")),
         Err(why) => {
             skipped(&format!(
                 "routers take root, iproute2, nftables, ethtool and python3: {why}"
@@ -526,6 +528,40 @@ fn all(pairs: &[(Kind, Kind)]) -> Vec<(Kind, Kind, Found)> {
         }
     });
     found.into_inner().unwrap()
+}
+
+#[test]
+fn who_does_not_want_to_stays_behind_the_relay() {
+    match World::new(No, No) {
+        Ok(world) => {
+            let found = count_between(&world, AT, false, "no");
+            assert!(!found.direct, "{:#?}", found.lines);
+        }
+        Err(why) => skipped(&why),
+    }
+}
+
+#[test]
+fn what_is_no_choice_is_said() {
+    let place = Place::new();
+    let wrong = "expected yes, public or no";
+    let line = place.fails(&["--direct", "maybe", "serve", "tcp:127.0.0.1:0"], 2);
+    assert!(line.contains(wrong), "{line}");
+    let file = place.text("node.toml");
+    let node = "listen = [\"tcp:127.0.0.1:0\"]\ndirect = \"maybe\"\n";
+    std::fs::write(&file, node).unwrap();
+    let line = place.fails(&["node", "--config", &file, "--check"], 2);
+    assert!(line.contains(&format!("node.toml:2: {wrong}")), "{line}");
+    std::fs::create_dir_all(place.path("config")).unwrap();
+    let settings = place.path("config").join("config.toml");
+    std::fs::write(&settings, "direct = \"maybe\"\n").unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&settings, private).unwrap();
+    let line = place.fails(&["serve", "tcp:127.0.0.1:0", "--allow", "any"], 2);
+    assert!(
+        line.contains("config.toml:1: ") && line.contains(wrong),
+        "{line}"
+    );
 }
 
 /// What was on its way is sent again, over the relay.
