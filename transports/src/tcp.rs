@@ -208,7 +208,7 @@ fn all_failed(
     let advice = match kind {
         Kind::Refused => "is anything listening there? check the host and the port",
         Kind::TimedOut => "check the address, and firewalls on the way",
-        Kind::PermissionDenied if settings.way.is_some() => {
+        Kind::PermissionDenied if tcp_way::is_certain(settings) => {
             "leave mark= and interface= out, or run it as root"
         }
         Kind::PermissionDenied => "a firewall of this machine or its policy forbids it",

@@ -14,8 +14,14 @@ pub(crate) async fn connect(at: SocketAddr, settings: &TcpSettings) -> io::Resul
     if shared {
         share(&socket)?;
     }
-    let any = shared.then(|| any_of(at));
-    if let Some(address) = bound(settings).or(any) {
+    if shared && bound(settings).is_none() {
+        if socket.bind(SocketAddr::new(any_of(at), 0)).is_ok() {
+            return socket.connect(at).await;
+        }
+        // No port is free for all that it may lead to. One for this connection alone may be.
+        return self::socket(at, settings)?.connect(at).await;
+    }
+    if let Some(address) = bound(settings) {
         let from = SocketAddr::new(address, 0);
         socket.bind(from).map_err(|error| match error.kind() {
             io::ErrorKind::AddrNotAvailable => {
@@ -100,6 +106,12 @@ fn by_interface(_: &TcpSocket, _: &str) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn marked(_: &TcpSocket, _: u32) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether the way is one that needs privileges.
+pub(crate) fn is_certain(settings: &TcpSettings) -> bool {
+    let way = settings.way.as_deref();
+    way.is_some_and(|way| way.interface.is_some() || way.mark.is_some())
 }
 
 /// This machine's address that is asked for.
