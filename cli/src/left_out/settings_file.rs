@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::direct::DirectChoice;
 use crate::exit::{Code, Failure};
 use crate::folder;
 use crate::settings::Settings;
@@ -32,6 +33,12 @@ pub(crate) fn read() -> Result<Settings, Failure> {
 /// Peers must not be dialled directly where the file may speak of a proxy.
 pub(crate) fn proxy() -> Result<Option<ProxyChoice>, Failure> {
     read().map(|settings| settings.proxy)
+}
+
+/// Nothing is said of direct paths, which such a build does not look for.
+#[allow(clippy::unnecessary_wraps)] // as the other one
+pub(crate) fn direct() -> Result<Option<DirectChoice>, Failure> {
+    Ok(None)
 }
 
 /// Nobody shares by a file.
