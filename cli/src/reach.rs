@@ -93,6 +93,8 @@ pub(crate) fn room_for_services(config: &mut NodeConfig, most: Option<usize>) {
 pub(crate) fn dialling(identity: &Identity, local_hints: bool) -> NodeConfig {
     let mut config = config(identity, Arc::new(Pinned::new([])));
     config.local_hints = local_hints;
+    // Most of what is dialled is over before another path is found.
+    config.stack.shared_port = false;
     config
 }
 
@@ -180,7 +182,7 @@ pub(crate) async fn dial_with(
 ) -> Result<(Session, Node), Failure> {
     config.stack.resume = keep.config();
     // What is open in a session that ends with its connection stays where it is.
-    config.stack.shared_port &= keep.config().is_some();
+    config.stack.shared_port = keep.config().is_some() && direct::choice(None) != DirectChoice::No;
     let Mesh { node, .. } = Mesh::new(config)?;
     let error = match node.session(address).await {
         Ok(session) => return Ok((session, node)),

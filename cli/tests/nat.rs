@@ -1,5 +1,5 @@
 //! Direct paths through NATs: two hosts, each behind a router of its own that translates addresses as routers do, and a relay that both
-//! can reach. They take root, iproute2 and nftables.
+//! can reach. They take root, iproute2, nftables, ethtool and python3.
 //!
 //! ```text
 //!   hostA 192.168.1.2 -- routerA 198.51.100.2 --\
@@ -104,8 +104,35 @@ impl Kind {
     }
 }
 
-/// Namespaces of one world. They are deleted when it is dropped.
-struct World(String);
+/// Passes frames on between two ports, each 15 ms later. Where the kernel has no qdisc for that, nothing else does it.
+const SLOW: &str = r#"
+import collections, select, socket, time
+ends, waiting = [], collections.deque()
+for port in ("one", "two"):
+    end = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    end.bind((port, 0))
+    end.setblocking(False)
+    end.setsockopt(263, 23, 1)  # SOL_PACKET, PACKET_IGNORE_OUTGOING
+    ends.append(end)
+print("up", flush=True)
+while True:
+    while waiting and waiting[0][0] <= time.monotonic():
+        _, to, frame = waiting.popleft()
+        try:
+            to.send(frame)
+        except OSError:
+            pass
+    left = max(0, waiting[0][0] - time.monotonic()) if waiting else None
+    for end in select.select(ends, [], [], left)[0]:
+        other = ends[1 - ends.index(end)]
+        try:
+            waiting.append((time.monotonic() + 0.015, other, end.recv(65535)))
+        except OSError:
+            pass
+"#;
+
+/// Namespaces of one world, and what runs in them. They are deleted when it is dropped.
+struct World(String, Vec<Ended>);
 
 fn ip(words: &str) -> Result<(), String> {
     let output = Command::new("ip").args(words.split(' ')).output();
@@ -118,7 +145,8 @@ fn ip(words: &str) -> Result<(), String> {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for host in ["hA", "rA", "sA", "net", "rB", "sB", "hB"] {
+        self.1.clear();
+        for host in ["hA", "rA", "sA", "dA", "net", "dB", "rB", "sB", "hB"] {
             let _ = ip(&format!("netns del {}{host}", self.0));
         }
     }
@@ -129,7 +157,7 @@ impl World {
         // The tests of a process run side by side.
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Self(format!("cepa{}-{number}-", std::process::id()))
+        Self(format!("cepa{}-{number}-", std::process::id()), Vec::new())
     }
 
     fn add(&self, host: &str) -> Result<(), String> {
@@ -165,7 +193,9 @@ impl World {
         ))?;
         for (host, port, address) in [(a, at, a_is), (b, bt, b_is)] {
             let v6 = if address.contains(':') { " nodad" } else { "" };
-            ip(&format!("-n {w}{host} addr add {address} dev {port}{v6}"))?;
+            if !address.is_empty() {
+                ip(&format!("-n {w}{host} addr add {address} dev {port}{v6}"))?;
+            }
             ip(&format!("-n {w}{host} link set {port} up"))?;
         }
         Ok(())
@@ -247,6 +277,37 @@ impl World {
         Ok(())
     }
 
+    /// The way between two routers takes 30 ms.
+    fn far_apart(a: Kind, b: Kind) -> Result<Self, String> {
+        let mut world = Self::new(a, b)?;
+        for (side, wan) in [("A", "198.51.100"), ("B", "203.0.113")] {
+            let (router, between) = (format!("r{side}"), format!("d{side}"));
+            ip(&format!("-n {}{router} link del wan", world.0))?;
+            world.add(&between)?;
+            let (ours, theirs) = (format!("{wan}.2/24"), format!("{wan}.1/24"));
+            world.cable((&router, "wan", &ours), (&between, "one", ""))?;
+            world.cable(("net", &router, &theirs), (&between, "two", ""))?;
+            world.default_by(&router, &format!("{wan}.1"))?;
+            world.run(&between, &["sysctl", "-qw", "net.ipv4.ip_forward=0"])?;
+            // What is passed on has to be whole: no checksum is left to a device that is none.
+            world.run(&router, &["ethtool", "-K", "wan", "tx", "off"])?;
+            world.run("net", &["ethtool", "-K", &router, "tx", "off"])?;
+            let slow = world
+                .inside(&between)
+                .args(["python3", "-c", SLOW])
+                .stdout(Stdio::piped())
+                .spawn();
+            let mut slow = Ended(slow.map_err(|error| error.to_string())?);
+            let mut up = String::new();
+            let _ = BufReader::new(slow.0.stdout.take().unwrap()).read_line(&mut up);
+            if up != "up\n" {
+                return Err("no python3; install it".into());
+            }
+            world.1.push(slow);
+        }
+        Ok(world)
+    }
+
     /// Both behind one router, in two networks of it.
     fn behind_one() -> Result<Self, String> {
         let world = Self::empty();
@@ -326,7 +387,7 @@ impl Drop for Ended {
 
 /// Host A counts at host B, until the session is direct or is not to be, and some time more. With `cut` the direct path is cut then,
 /// and it counts until the session goes on by the relay.
-fn count_between(world: &World, relay_at: &str, cut: bool) -> Found {
+fn count_between(world: &World, relay_at: &str, cut: bool, direct: &str) -> Found {
     let place = Place::new();
     let mut relay = world.cepa(&place, "net", &["relay", relay_at, "--allow", "any"]);
     let relay = Server::of(&mut relay, "relaying on ");
@@ -345,6 +406,8 @@ fn count_between(world: &World, relay_at: &str, cut: bool) -> Found {
         "--allow",
         "any",
         "-v",
+        "--direct",
+        direct,
     ];
     let served = Server::of(&mut world.cepa(&place, "hB", &words), "reachable at ");
     let to = served
@@ -414,9 +477,11 @@ const AT: &str = "tcp:192.0.2.1:7711";
 /// What comes of it; nothing where this machine can't have such a world.
 fn found(world: Result<World, String>, relay_at: &str, cut: bool) -> Option<Found> {
     match world {
-        Ok(world) => Some(count_between(&world, relay_at, cut)),
+        Ok(world) => Some(count_between(&world, relay_at, cut, "yes")),
         Err(why) => {
-            skipped(&format!("routers take root, iproute2 and nftables: {why}"));
+            skipped(&format!(
+                "routers take root, iproute2, nftables, ethtool and python3: {why}"
+            ));
             None
         }
     }
@@ -424,6 +489,15 @@ fn found(world: Result<World, String>, relay_at: &str, cut: bool) -> Option<Foun
 
 fn pair(a: Kind, b: Kind) -> Option<Found> {
     found(World::new(a, b), AT, false)
+}
+
+/// Each one's SYN has left before the other one's arrives, or both are refused.
+#[test]
+fn two_nats_that_reset_what_they_do_not_know_become_direct() {
+    let world = World::far_apart(PortRestrictedReset, PortRestrictedReset);
+    if let Some(found) = found(world, AT, false) {
+        assert!(found.direct, "{:#?}", found.lines);
+    }
 }
 
 #[test]
@@ -454,6 +528,40 @@ fn all(pairs: &[(Kind, Kind)]) -> Vec<(Kind, Kind, Found)> {
         }
     });
     found.into_inner().unwrap()
+}
+
+#[test]
+fn who_does_not_want_to_stays_behind_the_relay() {
+    match World::new(No, No) {
+        Ok(world) => {
+            let found = count_between(&world, AT, false, "no");
+            assert!(!found.direct, "{:#?}", found.lines);
+        }
+        Err(why) => skipped(&why),
+    }
+}
+
+#[test]
+fn what_is_no_choice_is_said() {
+    let place = Place::new();
+    let wrong = "expected yes, public or no";
+    let line = place.fails(&["--direct", "maybe", "serve", "tcp:127.0.0.1:0"], 2);
+    assert!(line.contains(wrong), "{line}");
+    let file = place.text("node.toml");
+    let node = "listen = [\"tcp:127.0.0.1:0\"]\ndirect = \"maybe\"\n";
+    std::fs::write(&file, node).unwrap();
+    let line = place.fails(&["node", "--config", &file, "--check"], 2);
+    assert!(line.contains(&format!("node.toml:2: {wrong}")), "{line}");
+    std::fs::create_dir_all(place.path("config")).unwrap();
+    let settings = place.path("config").join("config.toml");
+    std::fs::write(&settings, "direct = \"maybe\"\n").unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&settings, private).unwrap();
+    let line = place.fails(&["serve", "tcp:127.0.0.1:0", "--allow", "any"], 2);
+    assert!(
+        line.contains("config.toml:1: ") && line.contains(wrong),
+        "{line}"
+    );
 }
 
 /// What was on its way is sent again, over the relay.

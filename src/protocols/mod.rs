@@ -15,7 +15,7 @@
 //! | [`sealed`] | messages that a third peer carries and can't read | `sealed` |
 // What a feature leaves out can't be linked to.
 #![cfg_attr(
-    not(all(feature = "mesh", feature = "sealed")),
+    not(all(feature = "mesh", feature = "nat", feature = "sealed")),
     allow(rustdoc::broken_intra_doc_links)
 )]
 

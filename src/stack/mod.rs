@@ -101,7 +101,7 @@ pub struct StackConfig {
     /// Through which proxy an address is dialled that names none itself; default none.
     pub proxies: Option<Arc<Proxies>>,
     /// TCP connections are dialled from ports that other sockets of this user may share (`SO_REUSEPORT`), as looking for direct paths
-    /// through NATs needs ([`Direct`](crate::protocols::direct::Direct)). Default no; without the feature `nat` nothing comes of it.
+    /// through NATs needs (`protocols::direct`). Default no; without the feature `nat` nothing comes of it.
     pub shared_port: bool,
     /// The sessions that can be taken up again.
     pub(crate) registry: Arc<Registry>,

@@ -32,9 +32,7 @@ pub async fn dial_from_shared_port(endpoint: &Endpoint) -> Result<Stream, Transp
     else {
         return dial(endpoint).await;
     };
-    let way = settings.way.as_deref();
-    let other_way = way.is_some_and(|way| way.interface.is_some() || way.mark.is_some());
-    if settings.proxy.is_some() || other_way {
+    if settings.proxy.is_some() || tcp_way::is_certain(settings) {
         return dial(endpoint).await;
     }
     let mut settings = settings.clone();

@@ -222,7 +222,7 @@ pub(crate) fn all_failed(
         );
     };
     let advice = match kind {
-        Kind::PermissionDenied if way.is_some() => {
+        Kind::PermissionDenied if tcp_way::is_certain(way) => {
             "leave mark= and interface= out, or run it as root"
         }
         Kind::PermissionDenied => "a firewall of this machine or its policy forbids it",

@@ -15,8 +15,14 @@ pub(crate) async fn connect(at: SocketAddr, way: Option<&TcpWay>) -> io::Result<
     if shared {
         share(&socket)?;
     }
-    let any = shared.then(|| any_of(at));
-    if let Some(address) = bound(way).or(any) {
+    if shared && bound(way).is_none() {
+        if socket.bind(SocketAddr::new(any_of(at), 0)).is_ok() {
+            return socket.connect(at).await;
+        }
+        // No port is free for all that it may lead to. One for this connection alone may be.
+        return self::socket(at, way)?.connect(at).await;
+    }
+    if let Some(address) = bound(way) {
         let from = SocketAddr::new(address, 0);
         socket
             .bind(from)
@@ -113,6 +119,11 @@ fn by_interface(_: &SockRef<'_>, _: &str) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn marked(_: &SockRef<'_>, _: u32) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether the way is one that needs privileges.
+pub(crate) fn is_certain(way: Option<&TcpWay>) -> bool {
+    way.is_some_and(|way| way.interface.is_some() || way.mark.is_some())
 }
 
 /// This machine's address that is asked for.

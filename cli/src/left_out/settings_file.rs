@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Once;
 
+use crate::direct::DirectChoice;
 use crate::exit::{Code, Failure, say};
 use crate::folder;
 use crate::settings::Settings;
@@ -58,6 +59,12 @@ fn speaks_of_a_proxy(text: &[u8]) -> bool {
         let line = line.trim_ascii_start();
         line.starts_with(b"proxy") || line.starts_with(b"\"proxy") || line.starts_with(b"'proxy")
     })
+}
+
+/// Nothing is said of direct paths, which such a build does not look for.
+#[allow(clippy::unnecessary_wraps)] // as the other one
+pub(crate) fn direct() -> Result<Option<DirectChoice>, Failure> {
+    Ok(None)
 }
 
 /// Nobody shares by a file.

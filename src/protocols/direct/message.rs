@@ -159,6 +159,21 @@ mod tests {
         assert_eq!(Word::done().refusal(), None);
     }
 
+    #[test]
+    fn the_wire_is_as_documented() {
+        use crate::wire::Message as _;
+        let begin = Begin::new([3; 16]).framed();
+        assert_eq!(begin[..7], [0, 21, 0xa2, 0, 1, 1, 0x50]);
+        assert_eq!(begin[7..], [3; 16]);
+        let word = Word::refused("no").framed();
+        assert_eq!(word, [0, 9, 0xa3, 0, 1, 1, 6, 2, 0x62, b'n', b'o']);
+        let offer = Offer::refused("no").framed();
+        assert_eq!(
+            offer,
+            [0, 11, 0xa4, 0, 1, 1, 6, 2, 0x62, b'n', b'o', 5, 0x80]
+        );
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
