@@ -152,9 +152,9 @@ async fn one_that_is_told_to_is_cut_at_once_and_one_that_is_drained_before_has_a
 async fn a_stream_that_was_drained_can_be_written_on() {
     let (mut a, mut b) = pair().await;
     for _ in 0..3 {
-        a.write_all(&[7; 60_000]).await.unwrap();
+        a.write_all(&[7; 40_000]).await.unwrap();
         let reading = async {
-            let mut all = vec![0; 60_000];
+            let mut all = vec![0; 40_000];
             b.read_exact(&mut all).await.unwrap();
         };
         let (_, ()) = tokio::join!(poll_fn(|cx| a.poll_drained(cx)), reading);
