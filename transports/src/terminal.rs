@@ -130,7 +130,10 @@ impl Control {
 
     /// From now on a break that the other end of this line tells of is sent by that line, too: for who passes on the bytes of a client
     /// at `rfc2217:` to a device. Nothing happens where this is no such line.
-    #[cfg_attr(not(feature = "rfc2217"), allow(unused_variables))]
+    #[cfg_attr(
+        not(feature = "rfc2217"),
+        allow(unused_variables, clippy::needless_pass_by_value)
+    )]
     pub fn pass_breaks_to(&self, line: Self) {
         #[cfg(feature = "rfc2217")]
         if let Device::Line(door) = &self.0 {
