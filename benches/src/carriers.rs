@@ -61,6 +61,9 @@ const CARRIERS_OF_A_NETWORK: [Carrier; 3] = [
     },
 ];
 
+/// What one carrier did in one round: a transfer, and the middle of its round trips in microseconds.
+type Done = (Run, f64);
+
 /// Bytes of one write.
 const WRITE: usize = 64 << 10;
 
@@ -97,7 +100,7 @@ async fn measure(options: &Options) -> Outcome<()> {
         }
     }
     for (n, carrier) in CARRIERS_OF_A_NETWORK.iter().enumerate() {
-        let middle = |value: &dyn Fn(&(Run, f64), &(Run, f64)) -> f64| {
+        let middle = |value: &dyn Fn(&Done, &Done) -> f64| {
             let of = rounds
                 .iter()
                 .filter_map(|all| Some(value(all.get(n)?, all.first()?)));
