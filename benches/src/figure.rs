@@ -23,6 +23,7 @@ pub(crate) struct Figures(&'static str);
 
 pub(crate) const MESH: Figures = Figures("mesh");
 pub(crate) const DURABLE: Figures = Figures("durable");
+pub(crate) const CARRIERS: Figures = Figures("carriers");
 pub(crate) const COPY: Figures = Figures("copy");
 
 impl Figures {

@@ -20,12 +20,14 @@
 //! | `mesh/` | one relay with many nodes and circuits |
 //! | `load/` | crowds of clients on the tool's own processes |
 //! | `link/` | slow and far paths inside the process |
+//! | `carriers` | the same session over TCP, a WebSocket and QUIC |
 //! | `copy/` | files: `cepa cp` beside scp and `cepa forward`, and on a noisy line |
 //! | `tool` | processes of the tool |
 //! | `durable/` | what it costs that sessions outlive their connections, and how soon they go on |
 //! | `ratios/` | rounds, the table with its goals, Markdown and plot |
 
 mod attacks;
+mod carriers;
 mod copy;
 mod durable;
 mod figure;
@@ -85,6 +87,8 @@ enum Command {
     Mesh(mesh::Options),
     /// Sessions that outlive their connections beside such that do not, against the goals
     Durable(durable::Options),
+    /// The same session over TCP, a WebSocket and QUIC
+    Carriers(carriers::Options),
     /// Crowds of local clients on one session of the tool
     Load(load::Options),
     /// Files by the tool, beside scp and `cepa forward`, and on a noisy serial line
@@ -107,6 +111,7 @@ fn main() -> ExitCode {
         Command::HandshakeBytes => handshakes::bytes::run(),
         Command::Mesh(options) => mesh::run(&options),
         Command::Durable(options) => durable::run(&options),
+        Command::Carriers(options) => carriers::run(&options),
         Command::Load(options) => load::run(&options),
         Command::Copy(options) => copy::run(&options),
         Command::MeshRelay(options) => mesh::relay::serve(&options),

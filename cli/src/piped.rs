@@ -78,9 +78,16 @@ async fn serve(shared: Arc<(args::Pipe, Option<Identity>)>, stream: Stream) {
     let source = log::source(stream.remote().into(), &label);
     let done = async {
         let (args, identity) = &*shared;
+        let client = stream.control();
         let near = End::accepted(stream);
         // A command is killed with all that it has started.
         let other = dial_for_peer(&args.other, &Terminal::default()).await?;
+        // Where a layer is between, its bytes are no characters of the client's.
+        if let (Some(client), Some(device)) = (client, other.control())
+            && args.other.layers().is_empty()
+        {
+            client.pass_breaks_to(device);
+        }
         let far = dressed(other, &args.other, &args.trust, identity.as_ref()).await?;
         carry(args, near, far).await
     };

@@ -1,5 +1,5 @@
-//! `ws:`, `wss:` and `proxy=` by what stands in the way elsewhere: nginx and HAProxy in front of a listener, Dante and tinyproxy in front of a
-//! dialler. Each is a process of its own at loopback. One that is not installed is said so, loudly, and its test passes; with
+//! `ws:`, `wss:` and `proxy=` by what stands in the way elsewhere: nginx, Caddy and HAProxy in front of a listener, Dante, tinyproxy and squid in
+//! front of a dialler. Each is a process of its own at loopback. One that is not installed is said so, loudly, and its test passes; with
 //! `CEPA_REQUIRE_INTEROP=1` it fails.
 
 mod common;
@@ -145,6 +145,38 @@ fn tinyproxy() {
     }
 }
 
+#[test]
+fn squid() {
+    let Some(program) = have("squid") else {
+        return;
+    };
+    let place = Place::new();
+    let (_server, port, id) = serve(&place, "tcp:127.0.0.1:0");
+    let (_other, ws, ws_id) = serve(&place, "ws:127.0.0.1:0/cepa");
+    let [http, closed] = ports();
+    // Its helper takes every user and every password, and nobody without.
+    let config = format!(
+        "http_port 127.0.0.1:{http}\npid_filename none\ncache_log /dev/null\naccess_log none\ncache_store_log none\n\
+         cache deny all\nshutdown_lifetime 0 seconds\nvisible_hostname localhost\npinger_enable off\n\
+         auth_param basic program /usr/lib/squid/basic_fake_auth\nacl known proxy_auth REQUIRED\n\
+         acl here port {port} {ws} {closed}\nhttp_access deny !here\nhttp_access allow known\nhttp_access deny all\n"
+    );
+    fs::write(place.path("squid.conf"), config).unwrap();
+    let words = ["-N", "-f", &place.text("squid.conf")];
+    let log = place.path("squid.log");
+    let _squid = Running::start(Command::new(program).args(words), &log, http);
+    let proxy = format!("proxy=http://me:sesame@127.0.0.1:{http}");
+    works(&place, &format!("tcp:127.0.0.1:{port},{proxy}"), &id);
+    works(&place, &format!("tcp:localhost:{port},{proxy}"), &id);
+    works(&place, &format!("ws:127.0.0.1:{ws}/cepa,{proxy}"), &ws_id);
+    let at = format!("tcp:127.0.0.1:{closed},{proxy}");
+    fails(&place, &at, 5, "it does not reach the target");
+    let at = format!("tcp:127.0.0.1:1,{proxy}");
+    fails(&place, &at, 5, "its rules forbid this connection");
+    let at = format!("tcp:127.0.0.1:{port},proxy=http://127.0.0.1:{http}");
+    fails(&place, &at, 5, "asks for a login");
+}
+
 /// Files of a front end with a certificate for `localhost`, by an authority of this test.
 struct Certificates {
     ca: String,
@@ -273,6 +305,53 @@ fn nginx() {
         2,
         "answered 400 Bad Request",
     );
+    fails(
+        &place,
+        &format!("wss:127.0.0.1:{plain}/cepa"),
+        2,
+        "speaks no TLS",
+    );
+}
+
+#[test]
+fn caddy() {
+    let Some(program) = have("caddy") else { return };
+    let place = Place::new();
+    let it = certificates(&place);
+    let (_server, back, id) = serve(&place, "ws:127.0.0.1:0/cepa");
+    let [plain, tls, dead] = ports();
+    let routes = format!(
+        "bind 127.0.0.1\n handle /cepa {{\n reverse_proxy 127.0.0.1:{back}\n }}\n\
+         handle /dead {{\n reverse_proxy 127.0.0.1:{dead}\n }}\n handle /away {{\n redir https://elsewhere.example/\n }}\n\
+         handle {{\n respond 404\n }}\n"
+    );
+    let config = format!(
+        "{{\n admin off\n auto_https off\n default_sni localhost\n}}\n\
+         http://127.0.0.1:{plain} {{\n {routes} }}\n\
+         https://localhost:{tls}, https://127.0.0.1:{tls} {{\n tls {} {}\n {routes} }}\n",
+        it.cert, it.key
+    );
+    fs::write(place.path("Caddyfile"), config).unwrap();
+    let words = [
+        "run",
+        "--adapter",
+        "caddyfile",
+        "--config",
+        &place.text("Caddyfile"),
+    ];
+    let log = place.path("caddy.log");
+    let mut caddy = Command::new(program);
+    caddy.args(words).env("HOME", place.text(""));
+    let _caddy = Running::start(&mut caddy, &log, plain);
+    let at = |path: &str| format!("ws:127.0.0.1:{plain}/{path}");
+    works(&place, &at("cepa"), &id);
+    trusts_a_front_end(&place, tls, &id, &it);
+    fails(&place, &at("other"), 5, "answered 404 Not Found");
+    fails(&place, &at("away"), 2, "https://elsewhere.example/");
+    fails(&place, &at("dead"), 5, "answered 502 Bad Gateway");
+    // Go answers in HTTP/1.0.
+    let wrong = format!("ws:127.0.0.1:{tls}/cepa");
+    fails(&place, &wrong, 2, "no WebSocket answers there");
     fails(
         &place,
         &format!("wss:127.0.0.1:{plain}/cepa"),

@@ -323,6 +323,41 @@ fn pyserial_finds_a_line_where_forward_and_pipe_listen() {
     }
 }
 
+/// A client that knows nothing of cepa, `pipe`, and the device: here one whose driver can tell, a line behind another serial server.
+#[test]
+fn a_clients_break_reaches_the_device_behind_pipe() {
+    let place = Place::new();
+    let (port, hears) = telnet_server();
+    let device = format!("rfc2217:127.0.0.1:{port},baud=9600");
+    let pipe = common::Server::start(
+        &place,
+        &["pipe", "--listen", "rfc2217:127.0.0.1:0", &device],
+    );
+    let mut client = TcpStream::connect((
+        "127.0.0.1",
+        port_of(&pipe.address()).parse::<u16>().unwrap(),
+    ))
+    .unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    is_said(&hears, &[1, 0, 0, 0x25, 0x80]);
+    // WILL BINARY, DO BINARY, WILL COM-PORT; and bytes through the device and back, so that all is open.
+    client
+        .write_all(&[255, 251, 0, 255, 253, 0, 255, 251, 44])
+        .unwrap();
+    client.write_all(b"#").unwrap();
+    let mut byte = [0; 1];
+    while byte != *b"#" {
+        client.read_exact(&mut byte).unwrap();
+    }
+    // As pyserial's send_break does, twice.
+    for _ in 0..2 {
+        client.write_all(&[255, 250, 44, 5, 5, 255, 240]).unwrap();
+        is_said(&hears, &[5, 5]);
+        client.write_all(&[255, 250, 44, 5, 6, 255, 240]).unwrap();
+        is_said(&hears, &[5, 6]);
+    }
+}
+
 /// A peer is served at a port where its client expects a serial server.
 #[test]
 fn a_session_at_a_listener() {

@@ -128,6 +128,19 @@ impl Control {
         }
     }
 
+    /// From now on a break that the other end of this line tells of is sent by that line, too: for who passes on the bytes of a client
+    /// at `rfc2217:` to a device. Nothing happens where this is no such line.
+    #[cfg_attr(
+        not(feature = "rfc2217"),
+        allow(unused_variables, clippy::needless_pass_by_value)
+    )]
+    pub fn pass_breaks_to(&self, line: Self) {
+        #[cfg(feature = "rfc2217")]
+        if let Device::Line(door) = &self.0 {
+            *LineDoor::lock(&door.breaks_to) = Some(line);
+        }
+    }
+
     #[cfg(any(feature = "serial", feature = "rfc2217"))]
     pub(crate) fn of_line(door: Arc<LineDoor>) -> Self {
         Self(Device::Line(door))
@@ -176,6 +189,9 @@ pub(crate) struct LineDoor {
     wanted: Mutex<Wanted>,
     reader: Mutex<Option<std::task::Waker>>,
     notices: Mutex<Option<LineNotices>>,
+    /// The line that sends the breaks that are told of here.
+    #[cfg(feature = "rfc2217")]
+    breaks_to: Mutex<Option<Control>>,
 }
 
 #[cfg(any(feature = "serial", feature = "rfc2217"))]
@@ -196,7 +212,14 @@ impl LineDoor {
 
     #[cfg(feature = "rfc2217")]
     pub(crate) fn notice(&self, notices: LineNotices) {
-        *Self::lock(&self.notices) = Some(notices);
+        let before = Self::lock(&self.notices).replace(notices);
+        let more = before.is_none_or(|before| notices.breaks > before.breaks);
+        if notices.breaks > 0
+            && more
+            && let Some(line) = &*Self::lock(&self.breaks_to)
+        {
+            line.send_break();
+        }
     }
 
     fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

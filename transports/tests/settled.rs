@@ -32,7 +32,7 @@ async fn program() {
     };
     let at: Endpoint = at.parse().unwrap();
     let mut dropped = dial(&at).await.unwrap();
-    dropped.write_all(&[7; 40_000]).await.unwrap();
+    dropped.write_all(&vec![7; 40_000]).await.unwrap();
     drop(dropped);
     let mut kept = dial(&at).await.unwrap();
     kept.write_all(b"x").await.unwrap();
