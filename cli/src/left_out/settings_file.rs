@@ -73,7 +73,10 @@ mod tests {
     fn a_file_matters_only_if_it_may_name_a_proxy() {
         for (text, speaks) in [
             ("", false),
-            ("relay = \"cepa://x\"\n[targets.board]\naddress = \"tcp:h:1\"\n", false),
+            (
+                "relay = \"cepa://x\"\n[targets.board]\naddress = \"tcp:h:1\"\n",
+                false,
+            ),
             ("# proxy\n", false),
             ("relay = 1\n  proxy = \"env\"\n", true),
             ("\"proxy\" = 1", true),
