@@ -22,7 +22,9 @@ fn names() -> String {
     let mut all = names::all();
     all.sort_unstable();
     all.dedup();
-    all.iter().map(|name| format!("{name}\n")).collect()
+    // Each has a line end.
+    all.push(String::new());
+    all.join("\n")
 }
 
 fn script(shell: args::Shell) -> String {

@@ -16,7 +16,7 @@ pub(crate) struct Rate {
     last: Option<(Instant, u64)>,
     /// Since the first byte.
     seen: Duration,
-    rate: f64,
+    mean: f64,
     /// How much of the rate is from pieces of time at all: all before the first counts as nothing.
     weight: f64,
 }
@@ -44,13 +44,13 @@ impl Rate {
         self.seen += passed;
         let kept = KEPT.powf(passed.as_secs_f64() / PIECE.as_secs_f64());
         let piece = new as f64 / passed.as_secs_f64();
-        self.rate = self.rate * kept + piece * (1.0 - kept);
+        self.mean = self.mean * kept + piece * (1.0 - kept);
         self.weight = self.weight * kept + (1.0 - kept);
     }
 
     /// Bytes a second, if enough is known.
     pub(crate) fn a_second(&self) -> Option<f64> {
-        let rate = self.rate / self.weight;
+        let rate = self.mean / self.weight;
         (self.seen >= ENOUGH).then_some(if rate < 1.0 { 0.0 } else { rate })
     }
 }

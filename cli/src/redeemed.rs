@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cepa::identity::{Invitation, PeerId, UnixTime, read_private};
 use cepa::protocols::code::{MAX_OFFERED, ShortCode};
@@ -19,6 +20,9 @@ use crate::folder;
 
 /// Most of them that are kept: more than anybody uses at once.
 const MOST: usize = 16;
+
+/// Longer than it takes to write one.
+const WRITING: Duration = Duration::from_secs(60);
 
 /// What the code has led to before, while that can be used.
 pub(crate) fn earlier(relay: PeerId, code: &ShortCode) -> Option<Zeroizing<String>> {
@@ -81,6 +85,7 @@ fn make_room(folder: &Path) {
     let all = fs::read_dir(folder).into_iter().flatten().flatten();
     let (mut left, useless): (Vec<_>, Vec<_>) = all
         .map(|entry| entry.path())
+        .filter(|path| !is_being_written(path))
         .partition(|path| text(path).is_some());
     left.sort_by_key(|path| fs::metadata(path).and_then(|it| it.modified()).ok());
     let surplus = (left.len() + 1).saturating_sub(MOST);
@@ -89,11 +94,18 @@ fn make_room(folder: &Path) {
     }
 }
 
+/// Another command's draft, which has no other name yet. One that was left behind is older.
+fn is_being_written(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    let modified = fs::metadata(path).and_then(|it| it.modified());
+    let age = modified.ok().and_then(|at| at.elapsed().ok());
+    name.as_encoded_bytes().starts_with(b".") && age.is_none_or(|age| age < WRITING)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use cepa::node::PeerAddr;
-    use std::time::Duration;
 
     fn ticket(expires: UnixTime) -> Zeroizing<String> {
         let of = PeerAddr::new(PeerId::from_bytes([1; 32]));
@@ -122,7 +134,14 @@ mod tests {
         write("over", &ticket(over), 0o600);
         write("else", "else", 0o600);
         write("open", &ticket(good), 0o644);
+        write(".7", &ticket(good), 0o600);
+        write(".8", &ticket(good), 0o600);
+        let left_behind = fs::File::options().write(true).open(path.join(".8"));
+        let hour = Duration::from_secs(3600);
+        let before = std::time::SystemTime::now() - hour;
+        left_behind.unwrap().set_modified(before).unwrap();
         make_room(path);
+        fs::remove_file(path.join(".7")).unwrap();
         let names = fs::read_dir(path)
             .unwrap()
             .map(|it| it.unwrap().file_name());

@@ -30,9 +30,10 @@ pub(crate) async fn run(args: Reload) -> Result<(), Failure> {
         (true, false) => format!("restart the node to apply {later}; the rest was taken over"),
         (false, later_is_empty) => {
             let failed = failed.join("; ");
-            let later = match later_is_empty {
-                true => String::new(),
-                false => format!(", and restart the node to apply {later}"),
+            let later = if later_is_empty {
+                String::new()
+            } else {
+                format!(", and restart the node to apply {later}")
             };
             format!("{failed}; the rest was taken over. Mend that, and reload again{later}")
         }

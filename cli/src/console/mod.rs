@@ -150,7 +150,7 @@ pub(crate) async fn run(mut args: args::Console) -> Result<(), Failure> {
 }
 
 /// How long a service may take until it is open or has failed, at a server that does not say so: by then it is there.
-const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(5);
 
 /// How it came to an end.
 enum Outcome {

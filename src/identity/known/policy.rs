@@ -402,9 +402,10 @@ fn meet(
         name
     } else {
         // A relay leads to many peers, and its id is not this one's.
-        let name = match place.starts_with("relay:") {
-            true => known.free_name(&id.short()),
-            false => known.free_name(place),
+        let name = if place.starts_with("relay:") {
+            known.free_name(&id.short())
+        } else {
+            known.free_name(place)
         };
         let mut peer = KnownPeer::new(&name, id)?;
         peer.first_seen = Some(now);

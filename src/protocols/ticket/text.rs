@@ -219,16 +219,15 @@ fn write_hint(bytes: &mut Vec<u8>, hint: &Hint) -> Result<(), TicketTextError> {
                 first |= 6;
                 rest.extend(ip.octets());
             }
-            Err(_) => match u8::try_from(host.len()) {
-                Ok(len @ 1..=LENGTH) => {
+            Err(_) => {
+                if let Ok(len @ 1..=LENGTH) = u8::try_from(host.len()) {
                     first |= SHORT_NAME | len;
                     rest.extend(host.as_bytes());
-                }
-                _ => {
+                } else {
                     first |= 1;
                     write_text(&mut rest, host)?;
                 }
-            },
+            }
         }
         if port == USUAL_PORT {
             first |= WITH_USUAL_PORT;
