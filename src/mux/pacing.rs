@@ -20,6 +20,7 @@
 //!   the path has become faster. `R` is at least what one record and its round trip say: over many
 //!   answers, a hop that holds back the end of each burst (Nagle) looks as slow as its first stall.
 //!   Now and then the path is left to drain, to measure `D` anew.
+//! - *Late*: it is not the path that takes the time, but a machine that has more to do than it can: see `late`.
 //! - *Unlimited*: a path that is near and fast has no queue worth a timer's tick, so nothing is held
 //!   back; probes go on, and if a queue shows after all, the bound is back.
 //! - Where a layer below knows its rate and keeps its own queue short, there is nothing to measure: a
@@ -27,7 +28,7 @@
 //!   for a while.
 //! - Peers that do not answer pings are unbounded (`no_pong`): nothing is held back until they answer one.
 //!
-//! This file is what the engine asks; `learn` is what the answers teach.
+//! This file is what the engine asks; `learn` is what the answers teach, and `late` what they do of a busy machine.
 //!
 //! No IO, no clock: time is an argument. Positions are bytes since the beginning of the session.
 
@@ -38,6 +39,7 @@
     clippy::cast_sign_loss
 )]
 
+mod late;
 mod learn;
 
 use std::collections::VecDeque;
@@ -48,6 +50,7 @@ use cepa_transports::Rate;
 use crate::windowed::WindowedMax;
 
 use super::batch::{BATCH_MAX, TLS_RECORD};
+use late::Late;
 
 /// Least record: shorter ones would spend more than 4 % on headers.
 const RECORD_MIN: f64 = 1000.0;
@@ -126,6 +129,8 @@ struct Probe {
     size: f64,
     /// The path was empty when the record went.
     fresh: bool,
+    /// It went by itself.
+    lead: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +156,8 @@ enum Phase {
         until: u64,
     },
     Limited,
+    /// The machine is late, and the path is not slow.
+    Late(Late),
     Unlimited,
 }
 
@@ -215,6 +222,13 @@ pub(crate) struct Pacer {
     round_queue: f64,
     calm: u32,
     was_held: bool,
+
+    /// A ping by itself is due; it has gone, and the record that it is for has not.
+    lead_due: bool,
+    led: bool,
+    /// The answer to the last, and whether the records behind them were faster on the path than the rate has it.
+    lead: Option<Answer>,
+    pairs: VecDeque<bool>,
 
     /// Greatest rate in startup, how often in a row it was hardly exceeded, and since when.
     best: f64,
@@ -287,6 +301,10 @@ impl Pacer {
             round_queue: f64::MAX,
             calm: 0,
             was_held: false,
+            lead_due: false,
+            led: false,
+            lead: None,
+            pairs: VecDeque::new(),
             best: 0.0,
             plateau: 0,
             judged_at: None,
@@ -323,6 +341,9 @@ impl Pacer {
         if self.is_open() {
             return TLS_RECORD;
         }
+        if let Phase::Late(Late { flight, .. }) = self.phase {
+            return ((flight / 2.0).max(RECORD_MIN) as usize).min(TLS_RECORD);
+        }
         let rate = if self.rate > 0.0 {
             self.rate
         } else {
@@ -335,6 +356,11 @@ impl Pacer {
         }
     }
 
+    /// Whether a record takes long on the path, so that what is small is not to wait for one that it is in.
+    pub(crate) fn is_slow_path(&self) -> bool {
+        self.write_size() < TLS_RECORD && !matches!(self.phase, Phase::Late(_))
+    }
+
     /// Bytes after which no further frame is started in a write.
     pub(crate) fn batch(&self) -> usize {
         let record = self.write_size();
@@ -344,6 +370,8 @@ impl Pacer {
             BATCH_MAX
         } else if record < TLS_RECORD {
             record
+        } else if let Phase::Late(Late { flight, .. }) = self.phase {
+            (flight as usize / 2).clamp(TLS_RECORD, BATCH_MAX)
         } else {
             ((self.rate * TICK) as usize / TLS_RECORD * TLS_RECORD).clamp(TLS_RECORD, BATCH_MAX)
         }
@@ -356,6 +384,9 @@ impl Pacer {
         }
         if self.waits_for_small(now) {
             return false;
+        }
+        if pending == 0 && std::mem::take(&mut self.led) {
+            return true;
         }
         self.advance(now);
         let until = self.closed_until(now, pending as f64);
@@ -448,7 +479,8 @@ impl Pacer {
             return false;
         }
         // The first of all, small as it may be, tells how much longer a full record takes.
-        if self.fresh || self.probed == 0 && (bulk || self.probed_at.is_none()) {
+        let behind_lead = bulk && self.probes.back().is_some_and(|probe| probe.lead);
+        if self.fresh || behind_lead || self.probed == 0 && (bulk || self.probed_at.is_none()) {
             return true;
         }
         let since = self.sent + bytes as u64 - self.probed;
@@ -470,6 +502,7 @@ impl Pacer {
             Phase::Startup { .. } | Phase::Full { .. } | Phase::Limited => {
                 since as f64 >= self.limit() / PROBES_IN_FLIGHT
             }
+            Phase::Late(late) => since as f64 >= late.flight / 2.0,
             Phase::Unlimited => passed >= 4.0 * TICK,
         }
     }
@@ -486,6 +519,7 @@ impl Pacer {
             at: now,
             size: bytes as f64,
             fresh: std::mem::take(&mut self.fresh),
+            lead: false,
         });
         self.probed = position;
         self.probed_at = Some(now);
@@ -534,7 +568,7 @@ impl Pacer {
                 let gain = if self.answers.len() < 2 { 1.0 } else { gain };
                 return base + gain * (self.acked - from) as f64;
             }
-            Phase::Full { flight, .. } => return flight,
+            Phase::Full { flight, .. } | Phase::Late(Late { flight, .. }) => return flight,
             Phase::Limited | Phase::Unlimited => {}
         }
         let slack = self.slack();
@@ -558,7 +592,7 @@ impl Pacer {
             }
             // On a far path the queue has gone long before the last byte has arrived.
         }
-        if let Phase::Startup { .. } | Phase::Full { .. } = self.phase {
+        if let Phase::Startup { .. } | Phase::Full { .. } | Phase::Late(_) = self.phase {
             return (unacked + record > limit && !self.probes.is_empty()).then_some(long);
         }
         let cap = self.rate * (self.round_trip() + 2.0 * self.slack()) + 4.0 * record;
