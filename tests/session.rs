@@ -22,7 +22,7 @@ use cepa::session::{
     AcceptError, Backoff, ConnectError, OpenError, ReconnectStatus, Reconnecting, Session,
     SessionEnd, Terminated,
 };
-use cepa::stack::{ALPN_MUX, Binding, StackConfig};
+use cepa::stack::StackConfig;
 use cepa::tls::{TlsConfig, TlsError, Version};
 use cepa::transports::{ByteStream, Endpoint, Layer, Stream, dial, listen, memory};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};

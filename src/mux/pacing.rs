@@ -51,7 +51,6 @@ use cepa_transports::Rate;
 use crate::windowed::WindowedMax;
 
 use super::batch::TLS_RECORD;
-use late::Late;
 
 /// Least record: shorter ones would spend more than 4 % on headers.
 const RECORD_MIN: f64 = 1000.0;
@@ -160,6 +159,19 @@ enum Phase {
     /// The machine is late, and the path is not slow.
     Late(Late),
     Unlimited,
+}
+
+/// [`Phase::Late`]; see `late`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Late {
+    flight: f64,
+    /// End of the round.
+    until: u64,
+    /// Rounds of this flight, since when, from where; and the rate with half of it.
+    rounds: u32,
+    since: Instant,
+    from: u64,
+    before: f64,
 }
 
 /// See the head of this file.

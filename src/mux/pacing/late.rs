@@ -13,7 +13,7 @@
 
 use std::time::Instant;
 
-use super::{Answer, NOISE, Pacer, Phase, Probe, RECORD_MIN, TICK, seconds};
+use super::{Answer, Late, NOISE, Pacer, Phase, Probe, RECORD_MIN, TICK, seconds};
 
 /// How many of those pairs are remembered, and how many are needed.
 const PAIRS: usize = 8;
@@ -33,19 +33,6 @@ const REST: u32 = 20;
 
 /// Greatest flight: two writes, which the driver makes in one turn behind a lead, so a small message waits for no more than one.
 pub(super) const LATE_MOST: f64 = 128.0 * 1024.0;
-
-/// See the head of this file.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Late {
-    pub(super) flight: f64,
-    /// End of the round.
-    pub(super) until: u64,
-    /// Rounds of this flight, since when, from where; and the rate with half of it.
-    rounds: u32,
-    since: Instant,
-    from: u64,
-    before: f64,
-}
 
 impl Pacer {
     /// Whether a ping is to go by itself now, in front of the next record.

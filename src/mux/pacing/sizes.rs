@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use super::super::batch::{BATCH_MAX, TLS_RECORD};
-use super::late::Late;
-use super::{Pacer, Phase, RECORD_FIRST, RECORD_MIN, TICK};
+use super::{Late, Pacer, Phase, RECORD_FIRST, RECORD_MIN, TICK};
 
 impl Pacer {
     /// Bytes of one bulk record, header included.

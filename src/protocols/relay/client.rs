@@ -176,7 +176,9 @@ async fn ask(
     let relay = session.peer().id();
     // What stands in the way of the request stands in the way of its answer, too.
     let sent = timeout(PATIENCE, send(stream, request)).await;
-    sent.map_or(Err(RelayError::TimedOut { relay }), |_| Ok(()))?;
+    if sent.is_err() {
+        return Err(RelayError::TimedOut { relay });
+    }
     stream.accepted().await.map_err(|e| no_relay(session, e))?;
     let answer = match timeout(PATIENCE, receive::<Answer>(stream)).await {
         Err(_) => return Err(RelayError::TimedOut { relay }),
