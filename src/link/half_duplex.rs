@@ -23,6 +23,11 @@ const TALK: Duration = Duration::from_millis(120);
 const TALK_PART: u32 = 3;
 const TALK_MOST: Duration = Duration::from_secs(1);
 
+/// Where that delay is at least so long and the other end had nothing to say in its turn: so many times the delay, up to this.
+const FAR: Duration = Duration::from_millis(100);
+const FAR_PART: u32 = 9;
+const FAR_MOST: Duration = Duration::from_secs(3);
+
 /// Between the end of what is heard and the beginning of what is said: the other end has to let go of the
 /// wires. Bytes of the line as in Modbus, which has 3.5, and a time for who does it by a timer.
 const GAP: Duration = Duration::from_millis(1);
@@ -53,6 +58,9 @@ pub(crate) struct HalfDuplex {
     sent: usize,
     /// The other end had more to say when it handed over.
     more: bool,
+    /// It has said something in its last turn; in the one that it has now.
+    has_said: bool,
+    says: bool,
     /// When data passed last, in either direction.
     data_at: Instant,
     /// Of the last turn that was handed to us, to be told; 0 for none.
@@ -90,6 +98,8 @@ impl HalfDuplex {
             since: now,
             sent: 0,
             more: false,
+            has_said: false,
+            says: false,
             data_at: now,
             heard: 0,
             number: 0,
@@ -125,7 +135,16 @@ impl HalfDuplex {
 
     /// How long we may talk.
     pub(crate) fn talk(&self) -> Duration {
+        let waits = self.has_said || self.more;
+        if self.is_far() && !waits {
+            return (self.least * FAR_PART).min(FAR_MOST);
+        }
         TALK.max((self.least * TALK_PART).min(TALK_MOST))
+    }
+
+    /// Whether the answer takes long, whatever is said.
+    pub(crate) fn is_far(&self) -> bool {
+        self.least >= FAR
     }
 
     /// When to hand over with nothing said.
@@ -169,6 +188,7 @@ impl HalfDuplex {
         self.tries = 0;
         if data {
             self.data_at = now;
+            self.says = true;
         }
         self.ours = false;
         self.began
@@ -193,6 +213,7 @@ impl HalfDuplex {
         self.since = now;
         self.sent = 0;
         self.more = more;
+        self.has_said = std::mem::take(&mut self.says);
         self.heard = handing.number;
         let (start, bytes) = self.last;
         if handing.answer != self.number || handing.answer == 0 {

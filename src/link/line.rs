@@ -66,6 +66,10 @@ const FIRST_FLIGHT: f64 = 2048.0;
 /// The same for a turn.
 const FIRST_TALK: f64 = 512.0;
 
+/// By how much faster a turn is said than a measured rate has it, where much of a turn is delay: else that would be all that is ever
+/// seen.
+const HASTE: u32 = 4;
+
 /// Seconds of delay before anything is known.
 const FIRST_DELAY: f64 = 0.1;
 
@@ -131,6 +135,8 @@ pub(crate) struct Line {
     payload_max: usize,
     /// It carries one way at a time: answers tell of turns, not of the line.
     turns: bool,
+    /// And an answer takes long.
+    hasty: bool,
     sent: u64,
     free_at: Instant,
     passed: u64,
@@ -157,6 +163,7 @@ impl Line {
             known: known.map(Rate::as_bytes_per_second),
             payload_max: payload_max.clamp(PAYLOAD_MIN, PAYLOAD_MAX),
             turns: false,
+            hasty: false,
             sent: 0,
             free_at: now,
             passed: 0,
@@ -189,7 +196,8 @@ impl Line {
     }
 
     /// So many bytes of a turn took so long.
-    pub(crate) fn turned(&mut self, now: Instant, bytes: usize, took: Duration) {
+    pub(crate) fn turned(&mut self, now: Instant, bytes: usize, took: Duration, is_far: bool) {
+        self.hasty = is_far;
         if bytes >= TURN_LEAST && took > Duration::ZERO {
             self.rates
                 .add(now, bytes as f64 / took.as_secs_f64(), RATE_SPAN);
@@ -250,7 +258,9 @@ impl Line {
             self.before_at = now;
         }
         self.sent += len as u64;
-        self.free_at = self.free_at.max(now) + self.time_of(len);
+        let haste = self.hasty && self.known.is_none();
+        let takes = self.time_of(len) / if haste { HASTE } else { 1 };
+        self.free_at = self.free_at.max(now) + takes;
         Mark {
             len: len as u64,
             end: self.sent,

@@ -68,6 +68,7 @@ mod store;
 mod stray;
 mod stream;
 mod stream_entry;
+mod stream_preface;
 #[cfg(test)]
 mod tests;
 mod unsent;

@@ -20,6 +20,7 @@
 //!   the path has become faster. `R` is at least what one record and its round trip say: over many
 //!   answers, a hop that holds back the end of each burst (Nagle) looks as slow as its first stall.
 //!   Now and then the path is left to drain, to measure `D` anew.
+//! - *Late*: it is not the path that takes the time, but a machine that has more to do than it can: see `late`.
 //! - *Unlimited*: a path that is near and fast has no queue worth a timer's tick, so nothing is held
 //!   back; probes go on, and if a queue shows after all, the bound is back.
 //! - Where a layer below knows its rate and keeps its own queue short, there is nothing to measure: a
@@ -27,7 +28,7 @@
 //!   for a while.
 //! - Peers that do not answer pings are unbounded (`no_pong`): nothing is held back until they answer one.
 //!
-//! This file is what the engine asks; `learn` is what the answers teach.
+//! This file is what the engine asks; `learn` is what the answers teach, and `late` what they do of a busy machine.
 //!
 //! No IO, no clock: time is an argument. Positions are bytes since the beginning of the session.
 
@@ -38,7 +39,9 @@
     clippy::cast_sign_loss
 )]
 
+mod late;
 mod learn;
+mod sizes;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -47,7 +50,7 @@ use cepa_transports::Rate;
 
 use crate::windowed::WindowedMax;
 
-use super::batch::{BATCH_MAX, TLS_RECORD};
+use super::batch::TLS_RECORD;
 
 /// Least record: shorter ones would spend more than 4 % on headers.
 const RECORD_MIN: f64 = 1000.0;
@@ -126,6 +129,8 @@ struct Probe {
     size: f64,
     /// The path was empty when the record went.
     fresh: bool,
+    /// It went by itself.
+    lead: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -151,7 +156,22 @@ enum Phase {
         until: u64,
     },
     Limited,
+    /// The machine is late, and the path is not slow.
+    Late(Late),
     Unlimited,
+}
+
+/// [`Phase::Late`]; see `late`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Late {
+    flight: f64,
+    /// End of the round.
+    until: u64,
+    /// Rounds of this flight, since when, from where; and the rate with half of it.
+    rounds: u32,
+    since: Instant,
+    from: u64,
+    before: f64,
 }
 
 /// See the head of this file.
@@ -215,6 +235,13 @@ pub(crate) struct Pacer {
     round_queue: f64,
     calm: u32,
     was_held: bool,
+
+    /// A ping by itself is due; it has gone, and the record that it is for has not.
+    lead_due: bool,
+    led: bool,
+    /// The answer to the last, and whether the records behind them were faster on the path than the rate has it.
+    lead: Option<Answer>,
+    pairs: VecDeque<bool>,
 
     /// Greatest rate in startup, how often in a row it was hardly exceeded, and since when.
     best: f64,
@@ -287,6 +314,10 @@ impl Pacer {
             round_queue: f64::MAX,
             calm: 0,
             was_held: false,
+            lead_due: false,
+            led: false,
+            lead: None,
+            pairs: VecDeque::new(),
             best: 0.0,
             plateau: 0,
             judged_at: None,
@@ -315,40 +346,6 @@ impl Pacer {
         }
     }
 
-    /// Bytes of one bulk record, header included.
-    pub(crate) fn write_size(&self) -> usize {
-        if let Some([mixed, alone]) = self.below {
-            return if self.alone { alone } else { mixed };
-        }
-        if self.is_open() {
-            return TLS_RECORD;
-        }
-        let rate = if self.rate > 0.0 {
-            self.rate
-        } else {
-            self.latest
-        };
-        if rate > 0.0 {
-            ((rate * TICK).max(RECORD_MIN) as usize).min(TLS_RECORD)
-        } else {
-            RECORD_FIRST
-        }
-    }
-
-    /// Bytes after which no further frame is started in a write.
-    pub(crate) fn batch(&self) -> usize {
-        let record = self.write_size();
-        if self.below.is_some() {
-            record
-        } else if self.is_open() {
-            BATCH_MAX
-        } else if record < TLS_RECORD {
-            record
-        } else {
-            ((self.rate * TICK) as usize / TLS_RECORD * TLS_RECORD).clamp(TLS_RECORD, BATCH_MAX)
-        }
-    }
-
     /// Whether a bulk record may go now, `pending` bytes behind what was sent.
     pub(crate) fn may_send(&mut self, now: Instant, pending: usize) -> bool {
         if self.is_open() {
@@ -356,6 +353,9 @@ impl Pacer {
         }
         if self.waits_for_small(now) {
             return false;
+        }
+        if pending == 0 && std::mem::take(&mut self.led) {
+            return true;
         }
         self.advance(now);
         let until = self.closed_until(now, pending as f64);
@@ -448,7 +448,8 @@ impl Pacer {
             return false;
         }
         // The first of all, small as it may be, tells how much longer a full record takes.
-        if self.fresh || self.probed == 0 && (bulk || self.probed_at.is_none()) {
+        let behind_lead = bulk && self.probes.back().is_some_and(|probe| probe.lead);
+        if self.fresh || behind_lead || self.probed == 0 && (bulk || self.probed_at.is_none()) {
             return true;
         }
         let since = self.sent + bytes as u64 - self.probed;
@@ -470,6 +471,7 @@ impl Pacer {
             Phase::Startup { .. } | Phase::Full { .. } | Phase::Limited => {
                 since as f64 >= self.limit() / PROBES_IN_FLIGHT
             }
+            Phase::Late(late) => since as f64 >= late.flight / 2.0,
             Phase::Unlimited => passed >= 4.0 * TICK,
         }
     }
@@ -486,6 +488,7 @@ impl Pacer {
             at: now,
             size: bytes as f64,
             fresh: std::mem::take(&mut self.fresh),
+            lead: false,
         });
         self.probed = position;
         self.probed_at = Some(now);
@@ -534,7 +537,7 @@ impl Pacer {
                 let gain = if self.answers.len() < 2 { 1.0 } else { gain };
                 return base + gain * (self.acked - from) as f64;
             }
-            Phase::Full { flight, .. } => return flight,
+            Phase::Full { flight, .. } | Phase::Late(Late { flight, .. }) => return flight,
             Phase::Limited | Phase::Unlimited => {}
         }
         let slack = self.slack();
@@ -558,7 +561,7 @@ impl Pacer {
             }
             // On a far path the queue has gone long before the last byte has arrived.
         }
-        if let Phase::Startup { .. } | Phase::Full { .. } = self.phase {
+        if let Phase::Startup { .. } | Phase::Full { .. } | Phase::Late(_) = self.phase {
             return (unacked + record > limit && !self.probes.is_empty()).then_some(long);
         }
         let cap = self.rate * (self.round_trip() + 2.0 * self.slack()) + 4.0 * record;
@@ -575,24 +578,5 @@ impl Pacer {
         } else {
             1.0
         }
-    }
-
-    // ---- for display ---------------------------------------------------------------------------
-
-    pub(crate) fn least_round_trip(&self) -> Option<Duration> {
-        self.min_rtt
-            .map(|(min_rtt, _)| Duration::from_secs_f64(min_rtt))
-    }
-
-    pub(crate) fn delivery_rate(&self) -> Option<u64> {
-        (self.rate > 0.0).then_some(self.rate as u64)
-    }
-
-    pub(crate) fn in_flight(&self) -> u64 {
-        self.sent - self.acked
-    }
-
-    pub(crate) fn flight_limit(&self) -> Option<u64> {
-        (!self.is_open()).then(|| self.limit() as u64)
     }
 }

@@ -9,6 +9,7 @@
     clippy::cast_sign_loss
 )]
 
+mod late;
 mod nagle;
 
 use std::collections::VecDeque;

@@ -75,32 +75,18 @@ impl Session {
         service: &str,
         options: &OpenOptions,
     ) -> Result<ServiceStream, OpenError> {
-        let stage = Stage::default();
+        let stage = Stage::early();
         let patience = options.patience.unwrap_or(self.inner.open_timeout);
-        let awaited = Awaited::new(self.peer().id(), service, InnerTls::Without).within(patience);
+        let awaited = self.awaited(service, InnerTls::Without).within(patience);
         let opening = self.start(awaited, options, &stage);
-        let opened = self
-            .in_time(service, options.patience, &stage, opening)
-            .await;
-        if let Err(error) = &opened {
-            observe::opening().ended(&self.peer().id(), service, Some(error));
-        }
-        opened
+        self.within(service, options.patience, &stage, opening)
+            .await
     }
 
     /// The answer that somebody waits for.
-    pub(super) fn awaited(&self, service: &str, inner_tls: InnerTls) -> Awaited {
-        Awaited::new(self.peer().id(), service, inner_tls)
+    pub(super) fn awaited(&self, service: &str, inner_tls: InnerTls) -> Box<Awaited> {
+        Box::new(Awaited::new(self.peer().id(), service, inner_tls))
     }
-}
-
-/// What is opened, when the peer has accepted it.
-pub(super) async fn accepted(
-    opening: impl Future<Output = Result<ServiceStream, OpenError>>,
-) -> Result<ServiceStream, OpenError> {
-    let mut onion = opening.await?;
-    onion.accepted().await?;
-    Ok(onion)
 }
 
 impl ServiceStream {
@@ -148,7 +134,7 @@ pub(super) struct Awaited {
 
 impl Awaited {
     /// Somebody waits for it, and keeps the time.
-    pub(super) fn new(peer: PeerId, service: &str, inner_tls: InnerTls) -> Self {
+    fn new(peer: PeerId, service: &str, inner_tls: InnerTls) -> Self {
         Self {
             peer,
             service: service.into(),
@@ -162,7 +148,7 @@ impl Awaited {
     }
 
     /// Nobody waits for it: it keeps the time itself, and reports what came of it.
-    fn within(mut self, patience: Duration) -> Self {
+    fn within(mut self: Box<Self>, patience: Duration) -> Box<Self> {
         self.watched = Some(observe::opening());
         self.until = Instant::now().checked_add(patience);
         self

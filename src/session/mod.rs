@@ -177,7 +177,6 @@ pub use substream::ServiceStream;
 
 pub(crate) use error::tls_inside;
 
-use early::accepted;
 use header::InnerTls;
 use incoming::{Arrivals, Arrived};
 use inner::Bounds;
@@ -306,8 +305,12 @@ impl Session {
         options: &OpenOptions,
     ) -> Result<ServiceStream, OpenError> {
         let stage = Stage::default();
-        let opening = self.start(self.awaited(service, InnerTls::Without), options, &stage);
-        let accepted = accepted(opening);
+        let awaited = self.awaited(service, InnerTls::Without);
+        let accepted = async {
+            let mut onion = self.start(awaited, options, &stage).await?;
+            onion.accepted().await?;
+            Ok(onion)
+        };
         self.within(service, options.patience, &stage, accepted)
             .await
     }
@@ -364,8 +367,13 @@ impl Session {
     /// Dropping the future resets the substream.
     pub async fn open_to_join(&self, service: &str) -> Result<ServiceStream, OpenError> {
         let (options, stage) = (OpenOptions::default(), Stage::default());
-        let opening = self.start(self.awaited(service, InnerTls::Through), &options, &stage);
-        self.within(service, None, &stage, accepted(opening)).await
+        let awaited = self.awaited(service, InnerTls::Through);
+        let accepted = async {
+            let mut onion = self.start(awaited, &options, &stage).await?;
+            onion.accepted().await?;
+            Ok(onion)
+        };
+        self.within(service, None, &stage, accepted).await
     }
 
     async fn secure(
@@ -375,9 +383,9 @@ impl Session {
         bounds: Bounds<'_>,
     ) -> Result<ServiceStream, OpenError> {
         let (options, stage) = (OpenOptions::default(), Stage::default());
-        let opening = self.start(self.awaited(bounds.service, inner_tls), &options, &stage);
+        let awaited = self.awaited(bounds.service, inner_tls);
         let secured = async {
-            let mut onion = opening.await?;
+            let mut onion = self.start(awaited, &options, &stage).await?;
             // The handshake begins behind the request. Where the peer refuses that, it is no fault of the handshake.
             let secured = inner::open(&mut onion, config, &bounds).await;
             secured.map_err(|error| onion.refusal().unwrap_or(error))?;
@@ -541,9 +549,8 @@ impl Session {
         service: &str,
     ) -> Result<ServiceStream, OpenError> {
         let awaited = self.awaited(service, InnerTls::Without);
-        let asking = opening::ask(async { Ok(onion) }, awaited);
-        self.within(service, None, &Stage::opened(), accepted(asking))
-            .await
+        let asking = self.ask(onion, awaited);
+        self.within(service, None, &Stage::opened(), asking).await
     }
 
     #[cfg(feature = "mesh")]

@@ -56,19 +56,37 @@ impl OpenOptions {
 
 /// How far an opening has come: what is waited for tells who is slow.
 #[derive(Default)]
-pub(super) struct Stage(AtomicBool);
+pub(super) struct Stage {
+    opened: AtomicBool,
+    early: bool,
+}
 
 impl Stage {
     #[cfg(feature = "mesh")]
     pub(super) fn opened() -> Self {
-        Self(true.into())
+        Self {
+            opened: true.into(),
+            early: false,
+        }
+    }
+
+    /// Of an opening that does not wait for the answer.
+    pub(super) fn early() -> Self {
+        Self {
+            opened: false.into(),
+            early: true,
+        }
+    }
+
+    pub(super) fn is_early(&self) -> bool {
+        self.early
     }
 
     pub(super) fn set_opened(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.opened.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_opened(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.opened.load(Ordering::Relaxed)
     }
 }

@@ -131,7 +131,8 @@ impl Engine {
         if let Some(turn) = &mut self.turn
             && let Some((bytes, took)) = turn.receive(now, handing, handed.more, left)
         {
-            self.line.turned(now, bytes, took);
+            let is_far = turn.is_far();
+            self.line.turned(now, bytes, took, is_far);
         }
     }
 

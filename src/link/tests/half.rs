@@ -198,7 +198,7 @@ fn a_rate_or_a_delay_that_is_not_known() {
         (RATE, 0, 0.8),
         (960.0, 0, 0.7),
         (RATE, 16, 0.6),
-        (RATE, 300, 0.1),
+        (RATE, 300, 0.7),
     ] {
         let settings = LineSettings {
             delay: Duration::from_millis(delay),

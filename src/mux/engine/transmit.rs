@@ -65,8 +65,10 @@ impl Engine {
             self.start_clocks(now);
             self.start_closing(now);
             self.transmit_session(now, batch);
-            let bulk = self.transmit_streams(now, batch);
-            self.transmit_mark(now, bulk, batch);
+            if !self.transmit_lead(now, batch) {
+                let bulk = self.transmit_streams(now, batch);
+                self.transmit_mark(now, bulk, batch);
+            }
             self.end_if_done(batch);
         }
         self.transmit_go_away(batch);
@@ -114,7 +116,7 @@ impl Engine {
         let most = self.pacer.batch();
         while batch.has_room() && batch.filled() < most {
             // On a slow path what is small goes alone: it has arrived when its record has.
-            let alone = record < TLS_RECORD && !batch.is_empty();
+            let alone = self.pacer.is_slow_path() && !batch.is_empty();
             let last = if self.scheduler.has_urgent() && !self.pacer.may_send_small(now) {
                 Lane::Control
             } else if self.scheduler.has_bulk()
@@ -135,6 +137,17 @@ impl Engine {
             }
         }
         bulk
+    }
+
+    /// A ping by itself, in front of a record.
+    fn transmit_lead(&mut self, now: Instant, batch: &mut Batch) -> bool {
+        let goes = self.scheduler.has_bulk() && batch.has_room() && self.pacer.wants_lead(now);
+        if goes {
+            let value = self.ping_value();
+            batch.push_frame(Frame::Ping { value });
+            self.pacer.on_lead_sent(now, value, batch.filled());
+        }
+        goes
     }
 
     /// A ping behind the batch, whose answer tells when it has arrived.

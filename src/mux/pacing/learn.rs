@@ -46,6 +46,12 @@ impl Pacer {
         self.grow_in_use(limit, flight);
         self.let_go();
         self.small_until = None;
+        self.learn_pair(&probe, now);
+        if probe.lead {
+            (self.heard_at, self.unanswered) = (Some(now), 0);
+            self.delivered = self.delivered.max(self.acked as f64);
+            return true;
+        }
         let round_trip = seconds(probe.at, now);
         if self.min_rtt.is_none() && probe.size < RECORD_MIN / 2.0 {
             self.handshake = Some((round_trip, probe.size));
@@ -247,7 +253,7 @@ impl Pacer {
         may && self.rate >= UNLIMITED_RATE && self.prop() < UNLIMITED_PROP
     }
 
-    pub(super) fn change_phase(&mut self, now: Instant, queue: f64) {
+    fn change_phase(&mut self, now: Instant, queue: f64) {
         let slack = self.slack();
         let prop = self.prop();
         match self.phase {
@@ -290,16 +296,28 @@ impl Pacer {
                         self.delivered = self.acked as f64;
                         self.ahead.clear();
                     }
+                    if self.was_held && self.begin_late(now) {
+                        return;
+                    }
                     let calm = self.was_held && self.round_queue < slack / 4.0;
                     self.calm = if calm { self.calm + 1 } else { 0 };
                     self.round = self.round.wrapping_add(1);
                     self.round_ends = self.sent;
                     self.round_queue = f64::MAX;
                     self.was_held = false;
+                    self.lead_due |= self.gain() > 1.0;
                     if self.calm >= 3 && prop > FAR {
                         self.start_again(self.limit(), 1.0);
                         return;
                     }
+                }
+                if self.may_be_unlimited(now) {
+                    self.phase = Phase::Unlimited;
+                }
+            }
+            Phase::Late(late) => {
+                if self.acked >= late.until {
+                    self.stay_late(late, now);
                 }
                 if self.may_be_unlimited(now) {
                     self.phase = Phase::Unlimited;

@@ -193,7 +193,9 @@ pub(super) async fn exchange<M: Message>(
     let relay = session.peer().id();
     // What stands in the way of the request stands in the way of its answer, too.
     let sent = timeout(PATIENCE, send(stream, request)).await;
-    sent.map_or(Err(RelayError::TimedOut { relay }), |_| Ok(()))?;
+    if sent.is_err() {
+        return Err(RelayError::TimedOut { relay });
+    }
     stream.accepted().await.map_err(|e| no_relay(session, e))?;
     match timeout(PATIENCE, receive::<M>(stream)).await {
         Err(_) => return Err(RelayError::TimedOut { relay }),

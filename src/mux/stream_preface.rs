@@ -1,0 +1,90 @@
+//! A substream whose preface is still to come: who reads takes it off first, and who writes has a look whether it came.
+
+use std::io;
+use std::task::{Context, Poll, Waker, ready};
+
+use super::preface::{Preface, Step};
+use super::stream::Substream;
+
+impl Substream {
+    /// Has a preface taken from the front of what arrives. Set before anything is read.
+    pub(crate) fn set_preface(&mut self, preface: Box<dyn Preface>) {
+        debug_assert!(
+            self.preface.is_none(),
+            "a stream has one thing that comes first"
+        );
+        self.preface = Some(preface);
+    }
+
+    /// Waits until the preface has come. An error is the preface's own.
+    pub(crate) fn poll_preface(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.preface.is_some() {
+            if !self.step(Some(cx.waker()))? {
+                let late = self.preface.as_mut().map(|it| it.poll_late(cx));
+                ready!(late.unwrap_or(Poll::Ready(())));
+                self.give_up();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The same for who writes: an error if it is known by now that nobody will read that.
+    pub(super) fn look_for_preface(&mut self) -> io::Result<()> {
+        while self.preface.is_some() && self.step(None)? {}
+        Ok(())
+    }
+
+    /// Why the preface was none, once that is known.
+    pub(crate) fn preface_error(&self) -> Option<io::Error> {
+        self.preface.as_ref().and_then(|it| it.error())
+    }
+
+    /// Takes what has arrived; whether anything has. Who gives a waker is woken when there is more.
+    fn step(&mut self, waker: Option<&Waker>) -> io::Result<bool> {
+        let Some(preface) = &mut self.preface else {
+            return Ok(true);
+        };
+        if let Some(error) = preface.error() {
+            return Err(error);
+        }
+        let arrived = match waker {
+            _ if !self.piece.is_empty() => {
+                self.take();
+                return Ok(true);
+            }
+            Some(waker) => self.shared.with(|engine| engine.borrow(self.key, waker)),
+            None => self.shared.with(|engine| engine.borrow_now(self.key)),
+        };
+        let cut = match arrived {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Ok(Some(piece))) => {
+                self.piece = piece;
+                self.take();
+                return Ok(true);
+            }
+            Poll::Ready(Ok(None)) => None,
+            Poll::Ready(Err(error)) => Some(error.into()),
+        };
+        preface.cut(cut.as_ref());
+        self.give_up();
+        Ok(true)
+    }
+
+    fn take(&mut self) {
+        let step = self.preface.as_mut().map(|it| it.take(&self.piece));
+        match step {
+            Some(Step::More) => self.consume(self.piece.len()),
+            Some(Step::Done(n)) => {
+                self.preface = None;
+                self.consume(n);
+            }
+            Some(Step::Failed) => self.give_up(),
+            None => {}
+        }
+    }
+
+    /// Nothing that is queued here or there is of use to anybody.
+    fn give_up(&mut self) {
+        self.reset(0);
+    }
+}
