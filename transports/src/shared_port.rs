@@ -32,7 +32,7 @@ pub async fn dial_from_shared_port(endpoint: &Endpoint) -> Result<Stream, Transp
     else {
         return dial(endpoint).await;
     };
-    if settings.proxy.is_some() || tcp_way::is_certain(settings) {
+    if settings.proxy.is_some() || tcp_way::is_certain(settings.way.as_deref()) {
         return dial(endpoint).await;
     }
     let mut settings = settings.clone();

@@ -198,7 +198,7 @@ pub(super) async fn exchange<M: Message>(
     }
     stream.accepted().await.map_err(|e| no_relay(session, e))?;
     match timeout(PATIENCE, receive::<M>(stream)).await {
-        Err(_) => return Err(RelayError::TimedOut { relay }),
+        Err(_) => Err(RelayError::TimedOut { relay }),
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
             if let Some(fault) = fault(&error) {
