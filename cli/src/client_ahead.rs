@@ -107,7 +107,10 @@ pub(crate) async fn open(
                 return Poll::Ready(Ok(Step::Left));
             }
             let Some(far) = &mut far else {
-                return opening.as_mut().poll(cx).map_ok(Step::Opening);
+                return opening
+                    .as_mut()
+                    .poll(cx)
+                    .map_ok(|it| Step::Opening(Box::new(it)));
             };
             poll_early(far, waiting.ahead, sent, early && to.is_none(), cx);
             far.poll_accepted(cx).map_ok(|()| Step::Open)
@@ -117,7 +120,7 @@ pub(crate) async fn open(
                 Step::Left => return Ok(None),
                 Step::Open => break,
                 Step::Opening(opened) => {
-                    let opened = far.insert(opened);
+                    let opened = far.insert(*opened);
                     if let Some(to) = to.filter(|_| early) {
                         // It is less than a first window, and an error is that of the answer.
                         let _ = socks::ask(opened, to).await;
@@ -147,7 +150,7 @@ pub(crate) async fn open(
 
 /// What has come of an opening.
 enum Step {
-    Opening(Onion<Substream>),
+    Opening(Box<Onion<Substream>>),
     Open,
     Left,
 }
