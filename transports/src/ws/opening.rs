@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::stream::Wire;
 
 /// What a handshake comes to; see `Shared::open`.
-type Opened = io::Result<Option<Box<dyn Wire>>>;
+type Opened = io::Result<Box<dyn Wire>>;
 
 pub(super) struct Opening {
     state: State,
@@ -21,8 +21,6 @@ enum State {
     /// Dropped early, it is ended.
     Waiting(JoinHandle<Opened>),
     Open(Box<dyn Wire>),
-    /// It was closed before a request: it is at its end.
-    Nobody,
     /// Told once, as the failure of whatever was tried first.
     Failed,
 }
@@ -35,17 +33,15 @@ impl Opening {
         }
     }
 
-    /// `None` where there is nobody.
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<&mut Box<dyn Wire>>>> {
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Box<dyn Wire>>> {
         if let State::Waiting(handshake) = &mut self.state {
             let opened = ready!(Pin::new(handshake).poll(cx));
             let opened = opened.unwrap_or_else(|ended| Err(io::Error::other(ended)));
             self.state = match opened {
-                Ok(Some(mut wire)) => {
+                Ok(mut wire) => {
                     wire.cut_when_dropped(self.cut);
                     State::Open(wire)
                 }
-                Ok(None) => State::Nobody,
                 Err(error) => {
                     self.state = State::Failed;
                     return Poll::Ready(Err(error));
@@ -53,15 +49,9 @@ impl Opening {
             };
         }
         Poll::Ready(match &mut self.state {
-            State::Open(wire) => Ok(Some(wire)),
-            State::Failed => Err(io::ErrorKind::ConnectionAborted.into()),
-            State::Nobody | State::Waiting(_) => Ok(None),
+            State::Open(wire) => Ok(wire),
+            State::Failed | State::Waiting(_) => Err(io::ErrorKind::ConnectionAborted.into()),
         })
-    }
-
-    fn poll_write_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Box<dyn Wire>>> {
-        let open = ready!(self.poll_open(cx))?;
-        Poll::Ready(open.ok_or_else(|| io::ErrorKind::BrokenPipe.into()))
     }
 }
 
@@ -95,10 +85,8 @@ impl AsyncRead for Opening {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match ready!(self.poll_open(cx))? {
-            Some(wire) => Pin::new(wire).poll_read(cx, buf),
-            None => Poll::Ready(Ok(())),
-        }
+        let wire = ready!(self.poll_open(cx))?;
+        Pin::new(wire).poll_read(cx, buf)
     }
 }
 
@@ -108,22 +96,18 @@ impl AsyncWrite for Opening {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let wire = ready!(self.poll_write_end(cx))?;
+        let wire = ready!(self.poll_open(cx))?;
         Pin::new(wire).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match ready!(self.poll_open(cx))? {
-            Some(wire) => Pin::new(wire).poll_flush(cx),
-            None => Poll::Ready(Ok(())),
-        }
+        let wire = ready!(self.poll_open(cx))?;
+        Pin::new(wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match ready!(self.poll_open(cx))? {
-            Some(wire) => Pin::new(wire).poll_shutdown(cx),
-            None => Poll::Ready(Ok(())),
-        }
+        let wire = ready!(self.poll_open(cx))?;
+        Pin::new(wire).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -131,7 +115,7 @@ impl AsyncWrite for Opening {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wire = ready!(self.poll_write_end(cx))?;
+        let wire = ready!(self.poll_open(cx))?;
         Pin::new(wire).poll_write_vectored(cx, bufs)
     }
 
