@@ -72,6 +72,7 @@ mod watching;
 use std::error::Error as _;
 use std::ffi::OsString;
 
+use cepa::transports::endpoint::hidden;
 use cepa::transports::{self, Endpoint};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
@@ -434,7 +435,8 @@ fn brief(e: &clap::Error) -> String {
         }
         _ => {}
     }
-    let text = e.to_string();
+    // A word that is in the wrong place may be an address with a password.
+    let text = hidden(&e.to_string());
     let mut parts = text.split("\n\n").map(|part| {
         part.lines()
             .map(str::trim)

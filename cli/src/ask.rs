@@ -7,6 +7,7 @@ use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
 
 use cepa::identity::{KnownPeer, PeerId};
 use cepa::transports::Endpoint;
+use cepa::transports::endpoint::hidden;
 use cepa::transports::text::clean;
 
 use crate::exit::{Code, Failure};
@@ -61,7 +62,8 @@ pub(crate) fn places(peer: &KnownPeer) -> String {
     if peer.places.is_empty() {
         "known without an address".to_owned()
     } else {
-        let places = clean(&peer.places.join(", "), usize::MAX).into_owned();
+        let places: Vec<String> = peer.places.iter().map(|place| hidden(place)).collect();
+        let places = clean(&places.join(", "), usize::MAX).into_owned();
         format!("known at {places}")
     }
 }

@@ -6,6 +6,7 @@ use cepa::identity::{Identity, KnownPeer, Refusal};
 use cepa::session::ConnectError;
 use cepa::tls::TlsError;
 use cepa::transports::Endpoint;
+use cepa::transports::endpoint::hidden;
 use tokio::time::timeout;
 
 use crate::child::Watched;
@@ -46,11 +47,15 @@ pub(crate) fn refused(refusal: &Refusal, address: &Endpoint) -> Failure {
 fn elsewhere(peer: &KnownPeer, address: &Endpoint) -> Failure {
     let name = exit::quoted(peer.name());
     let run = match trust::place(address) {
-        Some(place) => format!(
-            "to add this address, run: cepa peer add {name} {} --at {}",
-            peer.id,
-            exit::quoted(&place)
-        ),
+        Some(place) => {
+            let shown = hidden(&place);
+            let secrets = if shown == place { "" } else { exit::SECRETS };
+            format!(
+                "to add this address, run: cepa peer add {name} {} --at {}{secrets}",
+                peer.id,
+                exit::quoted(&shown)
+            )
+        }
         None => format!(
             "to connect, run: {}",
             exit::command_with("--expect", &format!("@{name}"))

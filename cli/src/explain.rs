@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use cepa::identity::{Invitation, KnownPeer, PeerId, UnixTime};
 use cepa::node::{Hint, PeerAddr};
 use cepa::transports::Endpoint;
+use cepa::transports::endpoint::hidden;
 use serde_json::json;
 
 use crate::args::{self, Expected};
@@ -98,7 +99,7 @@ fn of_peer(address: &PeerAddr, local: &str) -> Vec<Line> {
         all.extend(places.map(|place| {
             let place = place
                 .parse()
-                .map_or_else(|_| place.clone(), |hint| at(&hint, "too"));
+                .map_or_else(|_| hidden(place), |hint| at(&hint, "too"));
             ("at", format!("{place}; as the known peers have it"))
         }));
         if all.len() == before {

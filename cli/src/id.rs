@@ -75,7 +75,7 @@ fn addr(args: &IdAddr) -> Result<(), Failure> {
         .map_err(Failure::from)?;
     for at in &args.at {
         address = address
-            .with_hint(Hint::Direct(at.clone()))
+            .with_hint(Hint::Direct(at.for_others()))
             .map_err(Failure::from)?;
     }
     for hint in relay_hints(&args.relays)? {
@@ -92,6 +92,7 @@ pub(crate) fn through(peer: PeerId, relays: &[PeerAddr]) -> Result<Vec<PeerAddr>
     hints.into_iter().map(one).collect()
 }
 
+/// What leads others to whoever is registered there: not by our proxy.
 fn relay_hints(relays: &[PeerAddr]) -> Result<Vec<Hint>, Failure> {
     let mut hints = Vec::new();
     for relay in relays {
@@ -103,7 +104,7 @@ fn relay_hints(relays: &[PeerAddr]) -> Result<Vec<Hint>, Failure> {
         }
         hints.extend(relay.hints().iter().map(|at| Hint::Relay {
             relay: relay.peer(),
-            at: Box::new(at.clone()),
+            at: Box::new(at.for_others()),
         }));
     }
     Ok(hints)

@@ -16,6 +16,7 @@ use cepa::node::{Hint, Node, PeerAddr};
 use cepa::protocols::code::ShortCode;
 use cepa::protocols::pairing::{self, PairingError, join as use_invitation};
 use cepa::session::Session;
+use cepa::transports::endpoint::hidden;
 use cepa::transports::{self, Endpoint};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -331,6 +332,7 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
                 }
                 _ => name,
             };
+            let place = hidden(&place);
             say(format_args!("remembered {id} as {name} ({place})"));
             say(format_args!(
                 "to use its services: cepa connect cepa://@{name}/SERVICE"
@@ -423,7 +425,7 @@ async fn reached(
 fn place_of(place: &Hint) -> String {
     match place {
         Hint::Direct(address) => trust::place(address).unwrap_or_default(),
-        Hint::Relay { .. } => place.to_string(),
+        Hint::Relay { .. } => place.revealed(),
     }
 }
 

@@ -44,7 +44,8 @@ pub(crate) fn make(own: PeerId, places: &[Hint], minutes: u32) -> Result<Made, F
 pub(crate) fn hints(places: Vec<Endpoint>, through: &[PeerAddr]) -> Vec<Hint> {
     let places = places.into_iter().map(Hint::Direct);
     let relays = through.iter().flat_map(|at| at.hints().to_vec());
-    places.chain(relays).collect()
+    let all = places.chain(relays);
+    all.map(|hint| hint.for_others()).collect()
 }
 
 /// Where others reach those of the listeners that a network leads to.

@@ -127,7 +127,8 @@ pub(crate) fn placed(word: &str) -> Result<PeerAddr, String> {
     } else {
         address.hints().to_vec()
     };
-    let hints: Vec<Hint> = hints.into_iter().filter(Hint::is_network).collect();
+    let hints = hints.iter().map(Hint::for_others);
+    let hints: Vec<Hint> = hints.filter(Hint::is_network).collect();
     address_of(address.peer(), &hints, address.service())
 }
 

@@ -11,6 +11,7 @@ use cepa::identity::{
     KnownPeersProblem, Origin, PeerId, UnixTime, rotations_from_text,
 };
 use cepa::node::Hint;
+use cepa::transports::endpoint::hidden;
 use cepa::transports::text::clean;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -93,7 +94,7 @@ fn list(file: &KnownPeersFile, in_json: bool) -> Result<(), Failure> {
     }
 }
 
-/// As they stand in the file for a program, and in columns for a person.
+/// As they stand in the file for a program, but for secrets, and in columns for a person.
 fn list_as_text(known: &KnownPeers) -> Result<(), Failure> {
     let mut text = String::new();
     if io::stdout().is_terminal() {
@@ -105,6 +106,10 @@ fn list_as_text(known: &KnownPeers) -> Result<(), Failure> {
         }
     } else {
         for peer in known.peers() {
+            let mut peer = peer.clone();
+            for place in &mut peer.places {
+                *place = hidden(place);
+            }
             let _ = writeln!(text, "{peer}");
         }
     }
@@ -135,7 +140,7 @@ fn in_columns(peer: &KnownPeer, width: usize) -> String {
     let rest = rest.chain(
         peer.places
             .iter()
-            .map(|place| format!("at {}", clean(place, MOST_PLACE))),
+            .map(|place| format!("at {}", clean(&hidden(place), MOST_PLACE))),
     );
     // A name that is longer than its column stands in a line of its own: what is below it stays in place.
     let mut text = match peer.name() {
@@ -177,7 +182,7 @@ fn json(peer: &KnownPeer) -> Value {
         "id": peer.id.to_string(),
         "first_seen": peer.first_seen.map(moment),
         "how": peer.how.map(Origin::word),
-        "addresses": peer.places,
+        "addresses": peer.places.iter().map(|place| hidden(place)).collect::<Vec<_>>(),
         "previous": previous.collect::<Vec<_>>(),
     })
 }
@@ -188,7 +193,7 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
     for hint in &args.at {
         let place = match hint {
             Hint::Direct(address) => trust::remembered(address),
-            Hint::Relay { .. } => Some(hint.to_string()),
+            Hint::Relay { .. } => Some(hint.revealed()),
         };
         places.push(place.ok_or_else(|| {
             Failure::new(
@@ -252,7 +257,8 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
     let at = if peer.places.is_empty() {
         "without an address".to_owned()
     } else {
-        format!("at {}", peer.places.join(", "))
+        let places: Vec<String> = peer.places.iter().map(|place| hidden(place)).collect();
+        format!("at {}", places.join(", "))
     };
     say(format_args!("{} is {}, {at}", peer.name(), peer.id));
     Ok(())

@@ -24,7 +24,7 @@ const MOMENT: Duration = Duration::from_secs(10);
 /// may be theirs, too.
 pub(crate) fn made_at(is_short: bool, relays: &[PeerAddr]) -> String {
     match relays.first() {
-        Some(relay) if is_short => format!(" --relay {relay}"),
+        Some(relay) if is_short => format!(" --relay {}", relay.for_others()),
         _ => String::new(),
     }
 }

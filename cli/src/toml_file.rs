@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use cepa::transports::endpoint::hidden;
+
 use crate::words::nearest;
 
 /// The number of the line around a byte, from 1.
@@ -19,8 +21,13 @@ fn line_at(text: &str, at: usize) -> Option<&str> {
     text.get(from..)?.lines().next()
 }
 
-/// An error of TOML with what was meant, and the place that it is about.
+/// An error of TOML with what was meant, and the place that it is about. No secret of the line is shown.
 pub(crate) fn explained(text: &str, e: &toml::de::Error) -> (Option<Range<usize>>, String) {
+    let (at, why) = with_line(text, e);
+    (at, hidden(&why))
+}
+
+fn with_line(text: &str, e: &toml::de::Error) -> (Option<Range<usize>>, String) {
     let at = e.span();
     let message = e.message();
     if let Some(key) = key_meant(message) {

@@ -176,16 +176,12 @@ pub(crate) fn place(address: &Endpoint) -> Option<String> {
     remembered(address).filter(|_| tls.count() <= 1)
 }
 
-/// An address with its settings, since it is dialled as it stands there, and without its layers; without the settings too, if something
-/// in them is hidden where they are shown.
+/// An address with its settings, since it is dialled as it stands there, and without its layers. With its secrets: the file is its
+/// user's alone, and without its proxy an address leads around that. So it is shown by `hidden` alone.
 pub(crate) fn remembered(address: &Endpoint) -> Option<String> {
-    let bare = place_of(address)?;
-    let hides = address.revealed().to_string() != address.to_string();
-    Some(if hides {
-        bare
-    } else {
-        address.target().to_string()
-    })
+    place_of(address)?;
+    let bare = Endpoint::new(&[], address.target().clone()).ok()?;
+    Some(bare.revealed().to_string())
 }
 
 /// What there is to say about a peer that was let in: that it is not one of those that were named by

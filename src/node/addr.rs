@@ -119,11 +119,12 @@ impl PeerAddr {
         Ok(())
     }
 
-    /// As it stands in messages to other peers, which a release that knows only this form reads.
+    /// As it stands in messages to other peers, which a release that knows only this form reads. It is for others
+    /// ([`PeerAddr::for_others`]).
     #[cfg(feature = "mesh")]
     pub(crate) fn to_wire(&self) -> String {
         let mut text = format!("{SCHEME}{}", self.peer);
-        for (at, hint) in self.hints.iter().enumerate() {
+        for (at, hint) in self.hints.iter().map(Hint::for_others).enumerate() {
             text.push(if at == 0 { '@' } else { ';' });
             if hint.is_network() {
                 text += &hint.to_string();
@@ -134,6 +135,16 @@ impl PeerAddr {
         }
         let _ = self.write_service(&mut text);
         text
+    }
+
+    /// The same for somebody else; see [`Endpoint::for_others`].
+    #[must_use]
+    pub fn for_others(&self) -> Self {
+        Self {
+            peer: self.peer,
+            hints: self.hints.iter().map(Hint::for_others).collect(),
+            service: self.service.clone(),
+        }
     }
 
     /// Who.
@@ -153,6 +164,27 @@ impl PeerAddr {
 }
 
 impl Hint {
+    /// Its whole text, with what is shown as `***`; see [`Endpoint::revealed`]. For what keeps it, not for messages.
+    #[must_use]
+    pub fn revealed(&self) -> String {
+        match self {
+            Self::Direct(endpoint) => endpoint.revealed().to_string(),
+            Self::Relay { relay, at } => format!("relay:{relay}@{}", at.revealed()),
+        }
+    }
+
+    /// The same for somebody else; see [`Endpoint::for_others`].
+    #[must_use]
+    pub fn for_others(&self) -> Self {
+        match self {
+            Self::Direct(endpoint) => Self::Direct(endpoint.for_others()),
+            Self::Relay { relay, at } => Self::Relay {
+                relay: *relay,
+                at: Box::new(at.for_others()),
+            },
+        }
+    }
+
     /// Whether the way leads through a relay.
     pub fn is_relay(&self) -> bool {
         matches!(self, Self::Relay { .. })

@@ -12,9 +12,9 @@ const MOST: usize = 8192;
 /// Headers of a head.
 const HEADERS: usize = 64;
 
-/// Up to the empty line, with it (RFC 9112, section 2.1). Empty if the other end closed before the first byte.
+/// Up to the empty line, with it (RFC 9112, section 2.1). Empty if the other end closed before the first byte of a line.
 pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
+    let (mut head, mut passed_over) = (Vec::new(), false);
     while !ends(&head) {
         if head.len() == MOST {
             return Err(wrong("its head is longer than 8192 bytes"));
@@ -27,6 +27,10 @@ pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ve
         }
         // RFC 9112, section 2.2: an empty line before a request is passed over, and more are no HTTP.
         if head == b"\r\n" {
+            if passed_over {
+                return Err(wrong("it is not HTTP"));
+            }
+            passed_over = true;
             head.clear();
         }
         if head.len() == 8 && !head.iter().all(|c| c.is_ascii_graphic() || *c == b' ') {
@@ -91,6 +95,21 @@ mod tests {
 
     use super::*;
 
+    /// CR and LF in turn.
+    struct Endless(bool);
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            buf: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            buf.put_slice(if self.0 { b"\n" } else { b"\r" });
+            self.0 = !self.0;
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+
     #[tokio::test]
     async fn a_head_is_read_to_its_end_and_no_further() {
         for end in ["\r\n\r\n", "\n\n"] {
@@ -103,6 +122,16 @@ mod tests {
             assert_eq!(rest, "rest");
         }
         assert!(read(&mut &b""[..]).await.unwrap().is_empty());
+        // Whoever sends empty lines for ever is heard no longer than that.
+        let endless = tokio::io::repeat(b'\n');
+        assert!(
+            read(&mut { endless })
+                .await
+                .is_ok_and(|head| head == b"\n\n")
+        );
+        let mut endless = Endless(false);
+        let error = read(&mut endless).await.unwrap_err().to_string();
+        assert!(error.contains("not HTTP"), "{error}");
         for (bad, why) in [
             ("HTTP/1.1 200".to_owned(), "cut short"),
             ("x".repeat(MOST + 1), "longer than 8192 bytes"),
@@ -110,6 +139,8 @@ mod tests {
                 "\x16\x03\x01\x02\x00\x01\x00\x01\x00".to_owned(),
                 "not HTTP",
             ),
+            ("\r\n".repeat(2), "not HTTP"),
+            ("\r\nHTTP/1.1 200".to_owned(), "cut short"),
         ] {
             let error = read(&mut bad.as_bytes()).await.unwrap_err().to_string();
             assert!(error.contains(why), "{error}");

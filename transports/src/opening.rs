@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 
 use crate::stream::Wire;
 
-/// What a handshake comes to. `None`: nobody, who closed before saying anything.
-pub(crate) type Opened = io::Result<Option<Box<dyn Wire>>>;
+/// What a handshake comes to. Whoever closed before saying anything is an error, too.
+pub(crate) type Opened = io::Result<Box<dyn Wire>>;
 
 pub(crate) struct Opening {
     state: State,
@@ -26,8 +26,6 @@ enum State {
     #[cfg(feature = "quic")]
     Within(Pin<Box<dyn Future<Output = Opened> + Send>>),
     Open(Box<dyn Wire>),
-    /// It was closed before a request: it is at its end.
-    Nobody,
     /// Told once, as the failure of whatever was tried first.
     Failed,
 }
@@ -51,8 +49,7 @@ impl Opening {
         }
     }
 
-    /// `None` where there is nobody.
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<&mut Box<dyn Wire>>>> {
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Box<dyn Wire>>> {
         let opened = match &mut self.state {
             #[cfg(feature = "ws")]
             State::Beside(handshake) => {
@@ -65,11 +62,10 @@ impl Opening {
         };
         if let Some(opened) = opened {
             self.state = match opened {
-                Ok(Some(mut wire)) => {
+                Ok(mut wire) => {
                     wire.cut_when_dropped(self.cut);
                     State::Open(wire)
                 }
-                Ok(None) => State::Nobody,
                 Err(error) => {
                     self.state = State::Failed;
                     return Poll::Ready(Err(error));
@@ -77,15 +73,9 @@ impl Opening {
             };
         }
         Poll::Ready(match &mut self.state {
-            State::Open(wire) => Ok(Some(wire)),
-            State::Failed => Err(io::ErrorKind::ConnectionAborted.into()),
-            _ => Ok(None),
+            State::Open(wire) => Ok(wire),
+            _ => Err(io::ErrorKind::ConnectionAborted.into()),
         })
-    }
-
-    fn poll_write_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Box<dyn Wire>>> {
-        let open = ready!(self.poll_open(cx))?;
-        Poll::Ready(open.ok_or_else(|| io::ErrorKind::BrokenPipe.into()))
     }
 }
 
@@ -120,10 +110,8 @@ impl AsyncRead for Opening {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match ready!(self.poll_open(cx))? {
-            Some(wire) => Pin::new(wire).poll_read(cx, buf),
-            None => Poll::Ready(Ok(())),
-        }
+        let wire = ready!(self.poll_open(cx))?;
+        Pin::new(wire).poll_read(cx, buf)
     }
 }
 
@@ -133,22 +121,18 @@ impl AsyncWrite for Opening {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let wire = ready!(self.poll_write_end(cx))?;
+        let wire = ready!(self.poll_open(cx))?;
         Pin::new(wire).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match ready!(self.poll_open(cx))? {
-            Some(wire) => Pin::new(wire).poll_flush(cx),
-            None => Poll::Ready(Ok(())),
-        }
+        let wire = ready!(self.poll_open(cx))?;
+        Pin::new(wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match ready!(self.poll_open(cx))? {
-            Some(wire) => Pin::new(wire).poll_shutdown(cx),
-            None => Poll::Ready(Ok(())),
-        }
+        let wire = ready!(self.poll_open(cx))?;
+        Pin::new(wire).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -156,7 +140,7 @@ impl AsyncWrite for Opening {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wire = ready!(self.poll_write_end(cx))?;
+        let wire = ready!(self.poll_open(cx))?;
         Pin::new(wire).poll_write_vectored(cx, bufs)
     }
 

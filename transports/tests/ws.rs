@@ -147,7 +147,16 @@ async fn whoever_comes_with_something_else_ends_and_holds_up_nobody() {
     dialled.write_all(b"hello").await.unwrap();
     accepted.read_exact(&mut [0; 5]).await.unwrap();
     drop(silent.shutdown().await);
-    assert_eq!(waiting.read(&mut [0; 9]).await.unwrap(), 0);
+    // It asked for no WebSocket, so this is no end of one.
+    let error = waiting.read(&mut [0; 9]).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "{error}");
+    for some in ["\r\n", "GET"] {
+        let mut other = TcpStream::connect(&place).await.unwrap();
+        other.write_all(some.as_bytes()).await.unwrap();
+        drop(other);
+        let mut accepted = listener.accept().await.unwrap().unwrap();
+        assert!(accepted.read(&mut [0; 9]).await.is_err(), "{some:?}");
+    }
 }
 
 #[tokio::test]
@@ -166,4 +175,46 @@ async fn a_listener_has_no_use_for_a_diallers_options() {
         error.to_string().contains("proxy= is for dialling"),
         "{error}"
     );
+}
+
+/// RFC 6455, section 4.1: what was not asked for fails the connection.
+#[tokio::test]
+async fn an_answer_with_extensions_that_nobody_asked_for_is_no_websocket() {
+    async fn head(stream: &mut TcpStream) -> Vec<u8> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        head
+    }
+    let mut behind = listen(&endpoint("ws:127.0.0.1:0/")).await.unwrap();
+    let place = behind.endpoint().to_string();
+    let place = place
+        .trim_start_matches("ws:")
+        .trim_end_matches('/')
+        .to_owned();
+    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = endpoint(&format!("ws:{}/", front.local_addr().unwrap()));
+    for (more, opens) in [
+        ("", true),
+        ("Sec-WebSocket-Extensions: permessage-deflate\r\n", false),
+    ] {
+        // Adds a line to the answer.
+        let between = async {
+            let (mut client, _) = front.accept().await.unwrap();
+            let mut server = TcpStream::connect(&place).await.unwrap();
+            server.write_all(&head(&mut client).await).await.unwrap();
+            let answer = String::from_utf8(head(&mut server).await).unwrap();
+            let answer = answer.replacen("\r\n", &format!("\r\n{more}"), 1);
+            client.write_all(answer.as_bytes()).await.unwrap();
+            (client, server)
+        };
+        // A handshake goes on while its stream is there.
+        let (dialled, _between, _accepted) = tokio::join!(dial(&at), between, behind.accept());
+        assert_eq!(dialled.is_ok(), opens, "{more}");
+        if let Err(error) = dialled {
+            assert_eq!(error.kind(), Kind::Invalid, "{error}");
+            assert!(error.to_string().contains("extensions"), "{error}");
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! Where the connection to a peer is shared: a socket and a lock for each address and identity, in a folder for this user alone.
 //!
 //! The name is a digest of what is dialled and of who dials, so that a command with another identity looks elsewhere. A device has one
-//! place by whatever link it is named, since it carries one session, whichever of its options were written.
+//! place by whatever link it is named, since it carries one session, whichever of its options were written. Whatever else differs in what
+//! is dialled is another place: a password, a header, a proxy, the folder that a command runs in.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -10,12 +11,13 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use cepa::identity::{Identity, PeerId};
+use cepa::node::{Hint, PeerAddr};
 use cepa::transports::{Endpoint, Target};
 use sha2::{Digest as _, Sha256};
 
 use crate::args::DialTarget;
 use crate::exit::{Code, Failure};
-use crate::folder;
+use crate::{dial, folder};
 
 /// The longest path of a socket in bytes (sun_path of unix(7), without its end).
 const LONGEST: usize = 107;
@@ -31,11 +33,8 @@ impl Place {
     /// Where who has this identity shares the connection to that; none for what is dialled once, or leads somewhere else each time.
     pub(crate) fn of(target: &DialTarget, identity: &Identity) -> Result<Option<Self>, Failure> {
         let to = match target {
-            DialTarget::Place(address) => of_address(address),
-            DialTarget::Peer(address) => {
-                let hints = address.hints().iter().map(ToString::to_string);
-                Some(format!("{} {:?}", address.peer(), hints.collect::<Vec<_>>()).into_bytes())
-            }
+            DialTarget::Place(address) => of_address(&by_proxy(address)),
+            DialTarget::Peer(address) => of_peer(address),
             DialTarget::Introduced(_) | DialTarget::Ticket(_) | DialTarget::Code(_) => None,
         };
         to.map(|to| Self::in_folder(&folder()?, &name(&to, identity.peer_id())))
@@ -60,17 +59,55 @@ impl Place {
     }
 }
 
-/// What is dialled, as bytes that are the same for the same; none for standard input and output, which no other command has.
+/// As it is dialled, by the proxy of this command.
+fn by_proxy(address: &Endpoint) -> Endpoint {
+    dial::proxies().map_or_else(|| address.clone(), |proxies| proxies.on(address))
+}
+
+/// As [`of_address`]: the peer, and each way to it. Where the way is not said, the proxy is a part of it all the same.
+fn of_peer(address: &PeerAddr) -> Option<Vec<u8>> {
+    let mut all = vec![address.peer().to_string().into_bytes()];
+    for hint in address.hints() {
+        all.push(of_hint(hint)?);
+    }
+    for anywhere in ["tcp:peer.invalid:1", "wss:peer.invalid:1/"] {
+        all.push(of_address(&by_proxy(&anywhere.parse().ok()?))?);
+    }
+    Some(all.join(&0))
+}
+
+fn of_hint(hint: &Hint) -> Option<Vec<u8>> {
+    match hint {
+        Hint::Direct(address) => of_address(&by_proxy(address)),
+        Hint::Relay { relay, at } => {
+            Some([format!("relay:{relay}@").as_bytes(), &of_hint(at)?].concat())
+        }
+    }
+}
+
+/// What is dialled, as bytes that are the same for the same alone, so with the secrets in it and with paths from the root; none for
+/// standard input and output, which no other command has.
 fn of_address(address: &Endpoint) -> Option<Vec<u8>> {
+    let at = |kind: &str, path: &Path| {
+        let path = rooted(path);
+        let layers = format!("{:?} {kind} ", address.layers());
+        Some([layers.as_bytes(), path.as_os_str().as_bytes()].concat())
+    };
     match address.target() {
         Target::Stdio | Target::Fd { .. } => None,
-        Target::Serial { path, .. } => {
-            let device = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-            let layers = format!("{:?} serial ", address.layers());
-            Some([layers.as_bytes(), device.as_os_str().as_bytes()].concat())
-        }
-        _ => Some(address.to_string().into_bytes()),
+        Target::Serial { path, .. } => at("serial", path),
+        Target::Pty { path } => at("pty", path),
+        Target::Unix { path, settings } => at(&format!("unix {settings:?}"), path),
+        // Its words may be paths, too.
+        Target::Exec { .. } => at(&address.revealed().to_string(), Path::new(".")),
+        _ => Some(address.revealed().to_string().into_bytes()),
     }
+}
+
+/// From the root and without links, as far as that can be told.
+fn rooted(path: &Path) -> PathBuf {
+    let resolved = fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    resolved.unwrap_or_else(|_| path.to_owned())
 }
 
 fn name(to: &[u8], own: PeerId) -> String {
@@ -145,6 +182,28 @@ mod tests {
         assert_eq!(tcp, name_of("tcp:host:1", 1));
         assert_ne!(tcp, name_of("tcp:host:2", 1));
         assert_eq!(name_of("stdio:", 1), None);
+        // What is hidden where it is shown differs, too.
+        for (a, b) in [
+            ("ws:h:1/,header=X-Tenant:A", "ws:h:1/,header=X-Tenant:B"),
+            (
+                "tcp:h:1,proxy=http://me:good@p:1",
+                "tcp:h:1,proxy=http://me:wrong@p:1",
+            ),
+            ("unix:/a", "unix:/b"),
+            ("unix:/a", "unix:/a,framed=yes"),
+            ("exec:a", "exec:b"),
+            ("pty:/a", "pty:/b"),
+        ] {
+            let one = name_of(a, 1);
+            assert!(one.is_some() && one == name_of(a, 1), "{a}");
+            assert_ne!(one, name_of(b, 1), "{a} {b}");
+            let of_peer = |hint: &str| {
+                let address = PeerAddr::new(PeerId::from_bytes([3; 32]));
+                of_peer(&address.with_hint(hint.parse().unwrap()).unwrap()).unwrap()
+            };
+            assert_eq!(of_peer(a), of_peer(a));
+            assert_ne!(of_peer(a), of_peer(b), "{a} {b}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use cepa_transports::Endpoint;
-use cepa_transports::endpoint::Target;
+use cepa_transports::endpoint::{Target, hidden};
 use cepa_transports::text::{is_printable, quoted};
 
 use crate::identity::peer_id::PeerId;
@@ -168,7 +168,9 @@ impl KnownPeer {
     }
 
     fn read_field(&mut self, word: &str) -> Result<(), EntryError> {
-        let bad = || EntryError::Field { word: shown(word) };
+        let bad = || EntryError::Field {
+            word: shown(&hidden(word)),
+        };
         let (key, value) = word.split_once('=').ok_or_else(bad)?;
         match key {
             "first" if self.first_seen.is_none() => {

@@ -15,6 +15,8 @@ use rustls_pki_types::UnixTime;
 use super::document::{EditError, KnownPeers};
 use super::entry::{KnownPeer, Origin};
 use super::store::{KnownPeersError, KnownPeersFile};
+use cepa_transports::endpoint::hidden;
+
 use crate::identity::peer_id::PeerId;
 use crate::identity::rotation::{Rotation, RotationError};
 use crate::identity::trust::{Presented, Refusal, TrustPolicy};
@@ -71,7 +73,7 @@ impl fmt::Display for Learned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Met { name, id, place } => {
-                write!(f, "remembered {id} as {name} ({place})")
+                write!(f, "remembered {id} as {name} ({})", hidden(place))
             }
             Self::Rotated {
                 name,

@@ -2,6 +2,8 @@
 
 use futures::future::BoxFuture;
 
+use cepa_transports::endpoint::hidden;
+
 use crate::identity::{KnownPeersFile, PeerId, UnixTime};
 
 use super::resolver::{ResolveError, Resolver};
@@ -50,7 +52,7 @@ fn look(file: &KnownPeersFile, peer: PeerId) -> Result<Vec<Hint>, ResolveError> 
                 Err(error) => {
                     wrong.get_or_insert(ResolveError::Place {
                         name: entry.name().to_owned(),
-                        place: place.clone(),
+                        place: hidden(place),
                         reason: error.to_string(),
                     });
                 }

@@ -85,14 +85,15 @@ pub enum TicketTextError {
 }
 
 impl Ticket {
-    /// A new secret for the peer of this address, which is found by the address's hints. Fails when the random source does.
+    /// A new secret for the peer of this address, which is found by the address's hints, as they are for others
+    /// ([`PeerAddr::for_others`]). Fails when the random source does.
     ///
     /// # Errors
     /// [`IdentityError::Generate`].
     pub fn new(address: &PeerAddr, expires: UnixTime) -> Result<Self, IdentityError> {
         Ok(Self {
             secret: Arc::new(Invitation::new(address.peer(), "", expires)?),
-            address: address.clone(),
+            address: address.for_others(),
         })
     }
 
@@ -235,7 +236,7 @@ fn write_hint(bytes: &mut Vec<u8>, hint: &Hint) -> Result<(), TicketTextError> {
             rest.extend(port.to_be_bytes());
         }
     } else {
-        write_text(&mut rest, &place.to_string())?;
+        write_text(&mut rest, &place.revealed().to_string())?;
     }
     bytes.push(first);
     if let Some(relay) = relay {
@@ -378,6 +379,33 @@ mod tests {
     fn ticket(hints: &str) -> Ticket {
         let address = format!("cepa://{ID}{hints}").parse().unwrap();
         Ticket::new(&address, at(2_000_000_000)).unwrap()
+    }
+
+    /// A proxy of mine is nothing to a friend, and its password less than nothing.
+    #[test]
+    fn a_ticket_has_nothing_of_its_maker_s_own_way() {
+        for (hint, left) in [
+            ("tcp:r:1,proxy=http://me:pw@p:1", "tcp:r:1"),
+            (
+                "tcp:r:1,proxy=socks5h://p:1,nodelay=no",
+                "tcp:r:1,nodelay=no",
+            ),
+            ("tcp:r:1,bind=192.0.2.1,mark=3", "tcp:r:1"),
+            ("tcp:r:1,interface=tun0", "tcp:r:1"),
+            ("ws:r:1/x,header=A:pw", "ws:r:1/x"),
+            ("wss:r:1/x,cert=/c,key=/k", "wss:r:1/x"),
+        ] {
+            for relay in [String::new(), format!("relay:{ID}@")] {
+                let hint: Hint = format!("{relay}{hint}").parse().unwrap();
+                let address = PeerAddr::new(ID.parse().unwrap()).with_hint(hint).unwrap();
+                let text = Ticket::new(&address, at(2_000_000_000)).unwrap().text();
+                let pasted: Ticket = text.unwrap().parse().unwrap();
+                let found = pasted.address().hints();
+                assert_eq!(found, [format!("{relay}{left}").parse().unwrap()]);
+                #[cfg(feature = "mesh")]
+                assert_eq!(address.to_wire(), pasted.address().to_wire());
+            }
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub use connection::{
 pub use keys::SCHEMES;
 pub use parse::ParseError;
 pub use print::Revealed;
-pub use secret::{Secret, hidden};
+pub use secret::{Secret, hidden, hidden_proxy};
 pub use types::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
     Rfc2217Settings, Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, UnixSettings,

@@ -177,28 +177,32 @@ async fn first_stream(endpoint: QuinnEndpoint, connection: Connection) -> Opened
             Ok(streams) => streams,
             // A dialler that chose another address of this name, or changed its mind.
             Err(ConnectionError::ApplicationClosed(close)) if close.error_code == END => {
-                return Ok(None);
+                return Err(no_stream());
             }
             Err(error) => return Err(stream::of_connection(&error)),
         };
         let mut first = [0; 1];
         match recv.read_exact(&mut first).await {
-            Ok(()) if first == [HELLO] => Ok(Some((send, recv))),
+            Ok(()) if first == [HELLO] => Ok((send, recv)),
             Ok(()) => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "a QUIC stream that does not begin as one of cepa does",
             )),
-            Err(quinn::ReadExactError::FinishedEarly(_)) => Ok(None),
+            Err(quinn::ReadExactError::FinishedEarly(_)) => Err(no_stream()),
             Err(quinn::ReadExactError::ReadError(error)) => Err(stream::of_read(error)),
         }
     };
-    let opened = timeout(HANDSHAKE, opened).await.unwrap_or_else(|_| {
+    let (send, recv) = timeout(HANDSHAKE, opened).await.unwrap_or_else(|_| {
         let why = "no stream within 15 s of the QUIC handshake";
         Err(io::Error::new(io::ErrorKind::TimedOut, why))
     })?;
-    Ok(opened.map(|(send, recv)| {
-        let it: Box<dyn crate::stream::Wire> =
-            Box::new(QuicStream::new(endpoint, connection, send, recv));
-        it
-    }))
+    Ok(Box::new(QuicStream::new(endpoint, connection, send, recv)))
+}
+
+/// No end of a stream: whoever wanted to send nothing opens one and closes that.
+fn no_stream() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "closed before a stream was opened",
+    )
 }

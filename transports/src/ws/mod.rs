@@ -154,6 +154,11 @@ async fn upgrade<S: Below>(
 ) -> Result<Box<dyn Wire>, Failure> {
     let config = Some(stream::config());
     match client_async_with_config(request, below, config).await {
+        // RFC 6455, section 4.1: "the use of an extension that was not present in the client's handshake".
+        Ok((_, answer)) if answer.headers().contains_key("sec-websocket-extensions") => {
+            let reason = "it answers with WebSocket extensions, and none was asked for";
+            Err(Failure::new(Kind::Invalid, reason, NO_FRONT_END))
+        }
         Ok((socket, _)) => Ok(Box::new(Messages::new(socket, settings.ping))),
         Err(error) => Err(refused(error)),
     }
@@ -299,21 +304,24 @@ impl Shared {
         })
     }
 
-    /// `None`: nobody, who closed before a request.
-    async fn open(&self, below: Stream) -> io::Result<Option<Box<dyn Wire>>> {
+    async fn open(&self, below: Stream) -> io::Result<Box<dyn Wire>> {
         match &self.tls {
             Some(tls) => self.answered(tls.handshake(below).await?).await,
             None => self.answered(below).await,
         }
     }
 
-    async fn answered<S: Below>(&self, mut below: S) -> io::Result<Option<Box<dyn Wire>>> {
+    async fn answered<S: Below>(&self, mut below: S) -> io::Result<Box<dyn Wire>> {
         match answer::answer(&mut below, &self.path).await? {
             Answer::WebSocket => {
                 let messages = Messages::accepted(below, self.ping).await;
-                Ok(Some(Box::new(messages)))
+                Ok(Box::new(messages))
             }
-            Answer::Nothing => Ok(None),
+            // No end of a stream: whoever wanted to send nothing opens a WebSocket and closes that.
+            Answer::Nothing => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "closed before a WebSocket was asked for",
+            )),
             Answer::Page(status) => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("no WebSocket was asked for, or not at this path (answered {status})"),
