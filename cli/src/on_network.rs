@@ -46,7 +46,7 @@ impl OnNetwork {
     ) -> Result<Option<Arc<Self>>, Failure> {
         let start = |scope| {
             Ok(Arc::new(Self {
-                mdns: listen(scope)?,
+                mdns: listen(scope, true)?,
                 own,
                 scope,
                 announced: Mutex::default(),
@@ -116,8 +116,8 @@ impl OnNetwork {
     }
 }
 
-fn listen(scope: Multicast) -> Result<Mdns, Failure> {
-    let mut config = MdnsConfig::default();
+fn listen(scope: Multicast, announce_only: bool) -> Result<Mdns, Failure> {
+    let mut config = MdnsConfig::default().with_announce_only(announce_only);
     if let Multicast::Loopback(port) = scope {
         config.loopback_only = true;
         config.port = port.unwrap_or(config.port);
@@ -138,7 +138,7 @@ struct Found {
 
 /// `cepa peer find`.
 pub(crate) async fn find(args: PeerFind) -> Result<(), Failure> {
-    let mdns = listen(args.mdns)?;
+    let mdns = listen(args.mdns, false)?;
     sleep(Duration::from_secs_f64(args.time)).await;
     let known = folder::known_peers()?.read()?;
     let own = id::load_unsaved(&IdentityFile { path: None });

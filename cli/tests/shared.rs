@@ -378,6 +378,73 @@ fn a_serial_line_is_shared_by_consoles_and_all_commands() {
     runtime.shutdown_background();
 }
 
+/// The commands and the file of docs/SHARING.md, as they stand there but for the device, the id, and what the server here has.
+#[test]
+fn what_the_document_shows_is_one_connection() {
+    let there = Place::new();
+    let runtime = join(&there, &LineSettings::new(1_000_000.0), 1);
+    let port = |name: &str| format!("serial:{},baud=115200", there.text(name));
+    let (a, b) = (port("a"), port("b"));
+    let world = World::at(&b, |_| a, there);
+    let id = world.server.id();
+    succeeds(
+        &world.client,
+        &["peer", "add", "srv", &id, "--at", &world.address],
+    );
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/SHARING.md");
+    let document = fs::read_to_string(document).unwrap();
+    let here = document
+        .replace("serial:/dev/ttyUSB0,baud=115200", &world.address)
+        .replace("ef6…", &id)
+        .replace("@board:up/", "@board:f/")
+        .replace("-- dmesg", "-- echo hello");
+    let block = |mark: &str| {
+        here.split(mark)
+            .nth(1)
+            .unwrap()
+            .split("```")
+            .next()
+            .unwrap()
+    };
+    let config = world.client.path("config/config.toml");
+    fs::write(&config, block("```toml\n")).unwrap();
+    fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let data = common::noise(20_000);
+    fs::write(world.client.path("fw.bin"), &data).unwrap();
+    let commands = block("```sh\n").lines().map(|line| {
+        let line = line.strip_prefix("bench$ cepa ").unwrap();
+        let line = line.split('#').next().unwrap();
+        line.split_whitespace().collect::<Vec<_>>()
+    });
+    let commands: Vec<_> = commands.collect();
+    let [console, others @ ..] = commands.as_slice() else {
+        panic!("{commands:?}");
+    };
+    assert!(console[0] == "console" && others.len() == 3, "{commands:?}");
+    let mut desk = Desk::with(&world.client, console, (40, 100), |command| {
+        command.env_remove("XDG_RUNTIME_DIR");
+    });
+    desk.type_in("echo o$((1+0))ne\r");
+    desk.until("o1ne");
+    for words in others {
+        let mut command = cepa(&world.client, words);
+        command.current_dir(world.client.dir.path());
+        let output = finish(command.spawn().unwrap());
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{words:?}: {}",
+            text(&output.stderr)
+        );
+    }
+    assert!(fs::read(world.there.path("files/fw.bin")).unwrap() == data);
+    assert_eq!((world.sessions(), world.begun()), (1, 1));
+    desk.type_in("exit 5\r");
+    assert_eq!(desk.leave().0, Some(5));
+    drop(world);
+    runtime.shutdown_background();
+}
+
 #[test]
 fn of_eight_that_begin_at_once_one_connects() {
     let world = World::tcp();

@@ -12,18 +12,23 @@
 //! Everybody on the network can announce anything. So an announcement is a hint and no more: it can only name
 //! TCP addresses, the peer has to prove its key to whoever follows it, and what is kept of all of them is bounded. Who
 //! announces somebody else's id costs a vain attempt, and can keep the true one from being heard.
+//!
+//! The daemon itself (mdns-sd) keeps all that it takes for an answer, browsing or not, for as long as the answer says, and has no bound. So
+//! its own counts are looked at twice a second: with too many it is ended, which frees them, and another one begins after a
+//! [pause](PAUSE). Who floods a network so keeps this machine from hearing and from being heard, and gets no more than half a second of
+//! memory.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use cepa_transports::Endpoint;
 use futures::future::BoxFuture;
 use mdns_sd::{IfKind, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::resolver::{ResolveError, Resolver};
 use crate::identity::PeerId;
@@ -37,6 +42,15 @@ const MOST: usize = 1024;
 
 /// Addresses that are kept of one announcement.
 const ADDRESSES: usize = 8;
+
+/// Records and timers of the daemon, with which it is ended: three times what [`MOST`] announcements have.
+const MOST_CACHED: i64 = 32_768;
+
+/// How often they are counted.
+const COUNTED: Duration = Duration::from_millis(500);
+
+/// How long nothing is heard or said after that: a flood costs a twentieth of its own time.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// How long the daemon may take to say that an announcement is taken back.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -53,12 +67,16 @@ pub struct MdnsConfig {
     /// The UDP port; default 5353, which is everybody's (RFC 6762, section 3). Another one is heard only by those
     /// that have the same.
     pub port: u16,
+    /// Announce and hear nobody; default no. Whoever only announces asks for nothing that others say, so nobody can have it send
+    /// questions.
+    pub announce_only: bool,
 }
 
 setters!(MdnsConfig {
     with_patience => patience: Duration,
     with_loopback_only => loopback_only: bool,
     with_port => port: u16,
+    with_announce_only => announce_only: bool,
 });
 
 impl Default for MdnsConfig {
@@ -67,6 +85,7 @@ impl Default for MdnsConfig {
             patience: Duration::from_secs(3),
             loopback_only: false,
             port: 5353,
+            announce_only: false,
         }
     }
 }
@@ -79,10 +98,22 @@ pub struct Mdns {
 }
 
 struct Inner {
-    daemon: ServiceDaemon,
+    running: Mutex<Running>,
     config: MdnsConfig,
     heard: watch::Receiver<Heard>,
 }
+
+#[derive(Default)]
+struct Running {
+    /// None in a pause.
+    daemon: Option<ServiceDaemon>,
+    /// By their full names; said again after a pause.
+    announced: HashMap<String, ServiceInfo>,
+    /// Pauses until now.
+    pauses: u32,
+}
+
+type Events = mdns_sd::Receiver<ServiceEvent>;
 
 impl Mdns {
     /// Begins to listen, in a thread of its own and a task. Must be used inside a tokio runtime.
@@ -90,11 +121,15 @@ impl Mdns {
     /// # Errors
     /// [`ResolveError::Mdns`] when the system refuses that. Where multicast does not work at all, nobody is ever heard.
     pub fn new(config: MdnsConfig) -> Result<Self, ResolveError> {
-        let daemon = ServiceDaemon::new_with_port(config.port).map_err(ResolveError::Mdns)?;
-        let inner = Inner::listen(daemon, config)?;
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        let (hears, heard) = watch::channel(Heard::default());
+        let inner = Arc::new(Inner {
+            running: Mutex::default(),
+            config,
+            heard,
+        });
+        let events = inner.start()?;
+        tokio::spawn(watch_over(Arc::downgrade(&inner), hears, events));
+        Ok(Self { inner })
     }
 
     /// Announces that `peer` listens on this machine at that TCP port, on all its addresses, until the answer is
@@ -133,8 +168,13 @@ impl Mdns {
         // The name is the peer's id: nobody else has it by accident, so nobody has to be asked first.
         service.set_requires_probe(false);
         let name = service.get_fullname().to_owned();
-        let announced = self.inner.daemon.register(service);
-        announced.map_err(ResolveError::Mdns)?;
+        let mut running = self.inner.running();
+        if let Some(daemon) = &running.daemon {
+            let announced = daemon.register(service.clone());
+            announced.map_err(ResolveError::Mdns)?;
+        }
+        running.announced.insert(name.clone(), service);
+        drop(running);
         Ok(Announcement {
             mdns: Arc::clone(&self.inner),
             name,
@@ -155,36 +195,112 @@ impl Mdns {
 }
 
 impl Inner {
-    fn listen(daemon: ServiceDaemon, config: MdnsConfig) -> Result<Self, ResolveError> {
-        let (hears, heard) = watch::channel(Heard::default());
-        // Made first, so that an error below ends the daemon.
-        let inner = Self {
-            daemon,
-            config,
-            heard,
-        };
-        let daemon = &inner.daemon;
-        if inner.config.loopback_only {
+    fn running(&self) -> MutexGuard<'_, Running> {
+        // Each change is whole after the one statement that makes it.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A daemon that announces what is to be announced. Gives what it hears, where it is to hear.
+    fn start(&self) -> Result<Option<Events>, ResolveError> {
+        let daemon = ServiceDaemon::new_with_port(self.config.port).map_err(ResolveError::Mdns)?;
+        let mut running = self.running();
+        // Kept first, so that an error below ends the daemon.
+        let daemon = running.daemon.insert(daemon).clone();
+        if self.config.loopback_only {
             let only = daemon.disable_interface(IfKind::All);
             only.map_err(ResolveError::Mdns)?;
             let here = daemon.enable_interface(IfKind::LoopbackV4);
             here.map_err(ResolveError::Mdns)?;
         }
-        let events = daemon.browse(TYPE).map_err(ResolveError::Mdns)?;
-        tokio::spawn(async move {
-            // Ends with the daemon.
-            while let Ok(event) = events.recv_async().await {
-                hears.send_if_modified(|heard| heard.hear(event));
-            }
-        });
-        Ok(inner)
+        for service in running.announced.values() {
+            let announced = daemon.register(service.clone());
+            announced.map_err(ResolveError::Mdns)?;
+        }
+        if self.config.announce_only {
+            return Ok(None);
+        }
+        daemon.browse(TYPE).map(Some).map_err(ResolveError::Mdns)
     }
+
+    /// Ends a daemon that keeps too much.
+    fn pause(&self) -> Option<ServiceDaemon> {
+        let mut running = self.running();
+        running.pauses = running.pauses.saturating_add(1);
+        running.daemon.take()
+    }
+}
+
+/// Hears what there is, and has the daemon keep no more than it may. Ends with whom it is for.
+async fn watch_over(whom: Weak<Inner>, hears: watch::Sender<Heard>, mut events: Option<Events>) {
+    let mut counted = interval(COUNTED);
+    counted.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let event = async {
+            match &events {
+                Some(events) => events.recv_async().await.ok(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = event => match event {
+                Some(event) => {
+                    hears.send_if_modified(|heard| heard.hear(event));
+                }
+                // The daemon has ended.
+                None => events = None,
+            },
+            _ = counted.tick() => {
+                let Some(daemon) = whom.upgrade().map(|inner| inner.running().daemon.clone()) else {
+                    return;
+                };
+                let keeps = match daemon {
+                    Some(daemon) => kept(&daemon).await,
+                    // It could not begin.
+                    None => i64::MAX,
+                };
+                if keeps <= MOST_CACHED {
+                    continue;
+                }
+                let Some(daemon) = whom.upgrade().map(|inner| inner.pause()) else {
+                    return;
+                };
+                if let Some(Ok(ended)) = daemon.map(|daemon| daemon.shutdown()) {
+                    let _ = timeout(GOODBYE, ended.recv_async()).await;
+                }
+                // Nobody says when they leave.
+                hears.send_replace(Heard::default());
+                sleep(PAUSE).await;
+                let Some(inner) = whom.upgrade() else {
+                    return;
+                };
+                events = inner.start().unwrap_or_else(|_| {
+                    inner.running().daemon = None;
+                    None
+                });
+            }
+        }
+    }
+}
+
+/// Records and timers that a daemon keeps; none where it does not say.
+async fn kept(daemon: &ServiceDaemon) -> i64 {
+    let Ok(counts) = daemon.get_metrics() else {
+        return 0;
+    };
+    let Ok(Ok(counts)) = timeout(GOODBYE, counts.recv_async()).await else {
+        return 0;
+    };
+    let counts = counts.iter();
+    let counts = counts.filter(|(what, _)| what.starts_with("cached-") || *what == "timer");
+    counts.map(|(_, n)| *n).sum()
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         // Says goodbye for what is announced. Where it does not take the word it is ending already.
-        let _ = self.daemon.shutdown();
+        if let Some(daemon) = &self.running().daemon {
+            let _ = daemon.shutdown();
+        }
     }
 }
 
@@ -192,6 +308,7 @@ impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inner")
             .field("config", &self.config)
+            .field("pauses", &self.running().pauses)
             .field("heard", &self.heard.borrow().all.len())
             .finish_non_exhaustive()
     }
@@ -222,16 +339,22 @@ pub struct Announcement {
 impl Announcement {
     /// Takes it back, and waits until that was said: for who ends right after. Dropped instead, it is said a moment later.
     pub async fn withdraw(self) {
-        if let Ok(said) = self.mdns.daemon.unregister(&self.name) {
+        if let Some(said) = self.take_back() {
             let _ = timeout(GOODBYE, said.recv_async()).await;
         }
+    }
+
+    fn take_back(&self) -> Option<mdns_sd::Receiver<mdns_sd::UnregisterStatus>> {
+        let mut running = self.mdns.running();
+        running.announced.remove(&self.name)?;
+        running.daemon.as_ref()?.unregister(&self.name).ok()
     }
 }
 
 impl Drop for Announcement {
     fn drop(&mut self) {
         // It runs out by itself, where the daemon does not take the word.
-        let _ = self.mdns.daemon.unregister(&self.name);
+        let _ = self.take_back();
     }
 }
 
@@ -275,11 +398,11 @@ impl Heard {
 /// Whom an announcement is for, and where; `None` where it makes no sense.
 fn read(service: &ResolvedService) -> Option<(PeerId, Vec<Hint>)> {
     let id = service.get_property_val_str("id")?.parse().ok()?;
-    let mut addresses: Vec<String> = service
-        .get_addresses()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    if service.port == 0 {
+        return None;
+    }
+    let addresses = service.get_addresses().iter().map(ToString::to_string);
+    let mut addresses: Vec<String> = addresses.filter(|it| is_one_machine(it)).collect();
     // A set has no order, and an answer should be the same each time.
     addresses.sort();
     let hints = addresses.iter().take(ADDRESSES).filter_map(|address| {
@@ -294,6 +417,15 @@ fn read(service: &ResolvedService) -> Option<(PeerId, Vec<Hint>)> {
     (!hints.is_empty()).then_some((id, hints))
 }
 
+/// Whether an address, perhaps with a zone, is one that a machine has to itself.
+fn is_one_machine(address: &str) -> bool {
+    let (address, _) = address.split_once('%').unwrap_or((address, ""));
+    address.parse().is_ok_and(|ip: IpAddr| {
+        let ip = ip.to_canonical();
+        !(ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,6 +436,7 @@ mod tests {
             loopback_only: true,
             port,
             patience: Duration::from_secs(60),
+            announce_only: false,
         }
     }
 
@@ -370,6 +503,9 @@ mod tests {
         let mut all = Heard::default();
         assert!(!all.hear(heard("a", "nobody", &["192.0.2.1"])));
         assert!(!all.hear(heard("a", &id, &[])));
+        for nowhere in ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1"] {
+            assert!(!all.hear(heard("a", &id, &[nowhere])), "{nowhere}");
+        }
         assert!(all.all.is_empty());
         // Two that say they are the same: both are tried.
         assert!(all.hear(heard("a", &id, &["192.0.2.1"])));
@@ -396,6 +532,64 @@ mod tests {
             assert!(all.hear(ServiceEvent::ServiceRemoved(TYPE.into(), name)));
         }
         assert!(all.all.is_empty());
+    }
+
+    /// An answer with this many addresses of as many names, for an hour.
+    fn answer(from: u32, names: u16) -> Vec<u8> {
+        let mut packet = vec![0, 0, 0x84, 0, 0, 0];
+        packet.extend(names.to_be_bytes());
+        packet.extend([0; 4]);
+        for n in 0..u32::from(names) {
+            packet.push(10);
+            packet.extend(format!("n{:09}", from + n).bytes());
+            packet.extend(*b"\x05local\0\0\x01\0\x01\0\0\x0e\x10\0\x04\x7f\0\0\x01");
+        }
+        packet
+    }
+
+    /// Whoever floods the network is heard no longer than until it is noticed, and what was announced before is there again after it.
+    #[tokio::test]
+    async fn a_flood_of_answers_is_not_kept() {
+        let peer = PeerId::from_bytes([4; 32]);
+        let config = local(free());
+        let at = (Ipv4Addr::LOCALHOST, config.port);
+        let mdns = Mdns::new(config.clone().with_announce_only(true)).unwrap();
+        let _announced = mdns.announce(peer, 7000).unwrap();
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (mut from, mut most) = (0, 0);
+        while mdns.inner.running().pauses == 0 {
+            for _ in 0..20 {
+                socket.send_to(&answer(from, 40), at).unwrap();
+                from += 40;
+            }
+            let daemon = mdns.inner.running().daemon.clone();
+            if let Some(daemon) = daemon {
+                most = kept(&daemon).await.max(most);
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert!(
+            most > 0 && i64::from(from) * 3 > MOST_CACHED,
+            "{most} {from}"
+        );
+        let again = async {
+            loop {
+                let daemon = mdns.inner.running().daemon.clone();
+                if let Some(daemon) = daemon {
+                    return kept(&daemon).await;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let keeps = timeout(Duration::from_secs(120), again).await.unwrap();
+        assert!(keeps < MOST_CACHED / 8, "{keeps}");
+        let asks = Mdns::new(config).unwrap();
+        assert_eq!(
+            texts(&asks.resolve(peer).await.unwrap()),
+            ["tcp:127.0.0.1:7000"]
+        );
+        // Who only announces hears nobody.
+        assert!(mdns.heard().is_empty());
     }
 
     #[tokio::test]

@@ -38,6 +38,9 @@ pub(super) trait End: Send + Unpin + 'static {
     /// What was told of the port.
     fn notices(&self) -> LineNotices;
 
+    /// The other end says nothing more, so nothing is waited for that it would have said. Whether it stopped between its words.
+    fn ended(&mut self) -> bool;
+
     /// Whether the end of the connection is one in order; on a line itself nothing says that the peer meant to end.
     fn closes(&self) -> bool;
 }

@@ -241,6 +241,10 @@ impl End for Client {
         self.say(&Message::Control(n));
     }
 
+    fn ended(&mut self) -> bool {
+        !self.telnet.is_within()
+    }
+
     fn closes(&self) -> bool {
         false
     }

@@ -31,6 +31,8 @@ pub(super) struct Server {
     /// The modem's state has been told.
     told: bool,
     notices: LineNotices,
+    /// The client says nothing more.
+    ended: bool,
 }
 
 impl Server {
@@ -53,6 +55,7 @@ impl Server {
             modem: BY_RTS | BY_DTR,
             told: false,
             notices: LineNotices::default(),
+            ended: false,
         }
     }
 
@@ -152,7 +155,7 @@ impl End for Server {
     }
 
     fn is_suspended(&self) -> bool {
-        self.suspended || !self.telnet.is_answered(BINARY)
+        !self.ended && (self.suspended || !self.telnet.is_answered(BINARY))
     }
 
     fn out(&mut self) -> &mut BytesMut {
@@ -186,6 +189,12 @@ impl End for Server {
 
     fn notices(&self) -> LineNotices {
         self.notices
+    }
+
+    /// One that has not said how it takes bytes gets them as any terminal would.
+    fn ended(&mut self) -> bool {
+        self.ended = true;
+        !self.telnet.is_within()
     }
 
     /// The client has closed its port.

@@ -44,6 +44,8 @@ pub(super) struct Line<E> {
     shut: bool,
     /// The connection has ended.
     gone: bool,
+    /// Within a command: what was before it is no whole.
+    cut: bool,
     wakers: JointWaker,
 }
 
@@ -64,6 +66,7 @@ impl<E: End> Line<E> {
             breaking: None,
             shut: false,
             gone: false,
+            cut: false,
             wakers: JointWaker::new(),
         }
     }
@@ -189,7 +192,10 @@ impl<E: End> AsyncRead for Line<E> {
                 return Poll::Ready(Ok(()));
             }
             if this.gone {
-                return Poll::Ready(if this.engine.closes() {
+                return Poll::Ready(if this.cut {
+                    let text = "the client closed the connection within a telnet command";
+                    Err(io::Error::new(io::ErrorKind::UnexpectedEof, text))
+                } else if this.engine.closes() {
                     Ok(())
                 } else {
                     Err(hang_up())
@@ -203,7 +209,10 @@ impl<E: End> AsyncRead for Line<E> {
             let mut bytes = [0; READ];
             let mut read = ReadBuf::new(&mut bytes);
             ready!(Pin::new(&mut this.below).poll_read(cx, &mut read))?;
-            this.gone = read.filled().is_empty();
+            if read.filled().is_empty() {
+                this.gone = true;
+                this.cut = !this.engine.ended() && this.engine.closes();
+            }
             // Its error comes once what was there before it has been read.
             let before = this.engine.notices();
             let _ = this.engine.receive(read.filled(), &mut this.incoming);

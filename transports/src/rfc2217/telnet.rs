@@ -126,6 +126,11 @@ impl Telnet {
         )
     }
 
+    /// Whether what came ends within a command.
+    pub(super) fn is_within(&self) -> bool {
+        !matches!(self.state, State::Data | State::Return)
+    }
+
     /// Whether the other end has said anything that is telnet.
     pub(super) fn spoken(&self) -> bool {
         self.spoken

@@ -222,3 +222,59 @@ async fn much_goes_both_ways_at_once() {
     assert!(back.await.unwrap() == data);
     drop((up.await.unwrap(), down.await.unwrap()));
 }
+
+fn served() -> (Line<Server>, DuplexStream) {
+    let (near, far) = duplex(1 << 16);
+    let at: Endpoint = "rfc2217:h:1".parse().unwrap();
+    let server = Server::new(at.line_settings().unwrap());
+    (Line::new(Stream::from(near), server), far)
+}
+
+/// It can't answer any more, so it gets what any terminal would: a NUL behind each CR.
+#[tokio::test]
+async fn a_client_that_ends_without_an_answer_is_not_held() {
+    // Without a word, and suspended.
+    for said in [&b"x"[..], &[255, 253, 0, b'x', 255, 250, 44, 8, 255, 240]] {
+        let (mut line, mut far) = served();
+        far.write_all(said).await.unwrap();
+        far.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        let (mut reads, mut writes) = tokio::io::split(&mut line);
+        let (read, written) = tokio::join!(reads.read_to_end(&mut got), async {
+            writes.write_all(b"a\rb").await?;
+            writes.shutdown().await
+        });
+        assert_eq!((read.unwrap(), written.unwrap()), (1, ()));
+        assert_eq!(got, b"x");
+        drop(line);
+        let mut all = Vec::new();
+        far.read_to_end(&mut all).await.unwrap();
+        let data: &[u8] = if said.len() > 1 { b"a\rb" } else { b"a\r\0b" };
+        assert!(all.ends_with(data), "{all:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_within_a_command_is_a_cut() {
+    for (said, clean) in [
+        (&b"data"[..], true),
+        (b"data\r", true),
+        (b"data\xff\xff", true),
+        (b"data\xff", false),
+        (b"data\xff\xfd", false),
+        (b"data\xff\xfa\x2c", false),
+        (b"data\xff\xfa\x2c\x01\xff", false),
+    ] {
+        let (mut line, mut far) = served();
+        far.write_all(said).await.unwrap();
+        far.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        let read = line.read_to_end(&mut got).await;
+        assert!(got.starts_with(b"data"), "{got:?}");
+        assert_eq!(read.is_ok(), clean, "{said:?}");
+        if let Err(error) = read {
+            assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+            assert!(line.read(&mut [0; 9]).await.is_err(), "and again");
+        }
+    }
+}
