@@ -15,7 +15,6 @@ use cepa::resume::Refusal as Resumption;
 use cepa::session::{ConnectError, OpenError, SessionEnd, SessionLost};
 use cepa::stack::BindingError;
 use cepa::tls::{TlsConfigError, TlsError};
-use cepa::transports::endpoint::{hidden, hidden_proxy};
 use cepa::transports::text::{clean, is_printable};
 use cepa::transports::{Action, Endpoint, Target, TransportError, TransportErrorKind};
 
@@ -23,8 +22,8 @@ use tokio::task::JoinError;
 
 use crate::advice::{self, Advice};
 use crate::keep::in_words;
-pub(crate) use crate::say::say;
 use crate::say::{Line, safe_json};
+pub(crate) use crate::say::{SECRETS, command_with, quoted, say};
 
 /// Shown at the end of `cepa --help`; the numbers are an interface, scripts rely on them.
 pub(crate) const HELP: &str = "\
@@ -564,56 +563,6 @@ pub(crate) fn tls(e: &ConnectError) -> Option<&TlsError> {
     }
 }
 
-/// The command line of this process as a shell would take it, with two more words.
-///
-/// The words go before a `--`, behind which they would be read as addresses; and right behind the name of `exec`, whose program takes
-/// all that follows it.
-pub(crate) fn command_with(option: &str, value: &str) -> String {
-    let mut words: Vec<String> = std::env::args_os()
-        .skip(1)
-        .map(|a| a.to_string_lossy().into_owned())
-        .collect();
-    let at = match words.iter().position(|w| !w.starts_with('-')) {
-        Some(at) if words.get(at).is_some_and(|w| w == "exec") => at + 1,
-        _ => words.iter().position(|w| w == "--").unwrap_or(words.len()),
-    };
-    words.splice(at..at, [option.to_owned(), value.to_owned()]);
-    shown(&words)
-}
-
-/// The command line with these words, to be run again: a secret in them is hidden, and what to put there is said.
-fn shown(words: &[String]) -> String {
-    let mut line = String::from("cepa");
-    let (mut before, mut hides) = ("", false);
-    for word in words {
-        let shown = match before {
-            "--proxy" => hidden_proxy(word),
-            _ => hidden(word),
-        };
-        hides |= shown != *word;
-        before = word;
-        line.push(' ');
-        line.push_str(&quoted(&shown));
-    }
-    if hides {
-        line.push_str(SECRETS);
-    }
-    line
-}
-
-/// Behind a command line with `***` in it.
-pub(crate) const SECRETS: &str = " (put your own secret in where *** stands)";
-
-/// One word in the quotes that a POSIX shell needs, and none where it needs none.
-pub(crate) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=:/.,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -629,37 +578,6 @@ mod tests {
                  ask its owner to add: --allow {own}"
             )
         );
-    }
-
-    #[test]
-    fn a_command_to_run_again_hides_its_secrets_and_says_so() {
-        let line =
-            |words: &[&str]| shown(&words.iter().map(ToString::to_string).collect::<Vec<_>>());
-        assert_eq!(
-            line(&["serve", "tcp:[::]:1", "--service", "a=tcp:1"]),
-            "cepa serve 'tcp:[::]:1' --service a=tcp:1"
-        );
-        for (words, hidden) in [
-            (
-                ["--proxy", "http://me:pw@p:1", "connect", "tcp:h:1"],
-                "cepa --proxy 'http://me:***@p:1' connect tcp:h:1",
-            ),
-            (
-                ["serve", "tcp:h:1", "--service", "wx=ws:h:1/,header=A:pw"],
-                "cepa serve tcp:h:1 --service 'wx=ws:h:1/,header=A:***'",
-            ),
-            (
-                [
-                    "connect",
-                    "tcp:h:1,proxy=http://me:pw@p:1",
-                    "--proxy",
-                    "me:p/w@x",
-                ],
-                "cepa connect 'tcp:h:1,proxy=http://me:***@p:1' --proxy 'me:***@x'",
-            ),
-        ] {
-            assert_eq!(line(&words), format!("{hidden}{SECRETS}"));
-        }
     }
 
     #[test]

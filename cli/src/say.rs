@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cepa::transports::endpoint::{hidden, hidden_proxy};
 use cepa::transports::text::{clean, is_printable};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -293,11 +294,92 @@ pub(crate) fn safe_json(json: &str) -> String {
     text
 }
 
+/// The command line of this process as a shell would take it, with two more words.
+///
+/// The words go before a `--`, behind which they would be read as addresses; and right behind the name of `exec`, whose program takes
+/// all that follows it.
+pub(crate) fn command_with(option: &str, value: &str) -> String {
+    let mut words: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
+    let at = match words.iter().position(|w| !w.starts_with('-')) {
+        Some(at) if words.get(at).is_some_and(|w| w == "exec") => at + 1,
+        _ => words.iter().position(|w| w == "--").unwrap_or(words.len()),
+    };
+    words.splice(at..at, [option.to_owned(), value.to_owned()]);
+    shown(&words)
+}
+
+/// The command line with these words, to be run again: a secret in them is hidden, and what to put there is said.
+fn shown(words: &[String]) -> String {
+    let mut line = String::from("cepa");
+    let (mut before, mut hides) = ("", false);
+    for word in words {
+        let shown = match before {
+            "--proxy" => hidden_proxy(word),
+            _ => hidden(word),
+        };
+        hides |= shown != *word;
+        before = word;
+        line.push(' ');
+        line.push_str(&quoted(&shown));
+    }
+    if hides {
+        line.push_str(SECRETS);
+    }
+    line
+}
+
+/// Behind a command line with `***` in it.
+pub(crate) const SECRETS: &str = " (put your own secret in where *** stands)";
+
+/// One word in the quotes that a POSIX shell needs, and none where it needs none.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=:/.,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use cepa_transports::text::HOSTILE;
 
     use super::*;
+
+    #[test]
+    fn a_command_to_run_again_hides_its_secrets_and_says_so() {
+        let line =
+            |words: &[&str]| shown(&words.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(
+            line(&["serve", "tcp:[::]:1", "--service", "a=tcp:1"]),
+            "cepa serve 'tcp:[::]:1' --service a=tcp:1"
+        );
+        for (words, hidden) in [
+            (
+                ["--proxy", "http://me:pw@p:1", "connect", "tcp:h:1"],
+                "cepa --proxy 'http://me:***@p:1' connect tcp:h:1",
+            ),
+            (
+                ["serve", "tcp:h:1", "--service", "wx=ws:h:1/,header=A:pw"],
+                "cepa serve tcp:h:1 --service 'wx=ws:h:1/,header=A:***'",
+            ),
+            (
+                [
+                    "connect",
+                    "tcp:h:1,proxy=http://me:pw@p:1",
+                    "--proxy",
+                    "me:p/w@x",
+                ],
+                "cepa connect 'tcp:h:1,proxy=http://me:***@p:1' --proxy 'me:***@x'",
+            ),
+        ] {
+            assert_eq!(line(&words), format!("{hidden}{SECRETS}"));
+        }
+    }
 
     #[test]
     fn json_means_the_same_and_does_nothing_to_a_terminal() {

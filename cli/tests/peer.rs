@@ -26,9 +26,15 @@ fn an_address_keeps_its_options_and_a_new_one_takes_its_place() {
     add("serial:/dev/ttyUSB1,baud=300");
     let places = "at=serial:/dev/ttyUSB0,baud=19200 at=serial:/dev/ttyUSB1,baud=300\n";
     assert!(file().contains(places), "{}", file());
-    // A password is not shown by `peer ls` because of that.
+    // So does a proxy, since nobody is dialled around one; its password is kept and not shown.
     add("tcp:a:1,proxy=http://me:secret@p:1");
-    assert!(file().contains(" at=tcp:a:1\n"), "{}", file());
+    let kept = " at=tcp:a:1,proxy=http://me:secret@p:1\n";
+    assert!(file().contains(kept), "{}", file());
+    let listed = place.succeeds(&["peer", "ls"]);
+    assert!(
+        listed.ends_with(" at=tcp:a:1,proxy=http://me:***@p:1\n"),
+        "{listed}"
+    );
 }
 
 #[test]
