@@ -344,14 +344,15 @@ async fn timed(doing: impl Future<Output = ()>) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// Fails unless so many bytes in so many seconds are this rate: 2 % below it at most, and above it
-/// by what a bucket may have saved up (20 ms, and a turn of 10 ms that was granted before).
+/// Fails unless so many bytes in so many seconds are this rate: 3 % below it at most (a bucket grants in turns, and now and then
+/// the sender tries whether that is a machine that is late), and above it by what a bucket may have saved up (20 ms, and a turn of
+/// 10 ms that was granted before).
 #[allow(clippy::cast_precision_loss)] // a few million
 fn at_rate(what: &str, bytes: u64, seconds: f64, rate: u64) {
     let (bytes, rate) = (bytes as f64, rate as f64);
     let most = rate * (seconds + 0.030) + 1.0;
     assert!(
-        bytes <= most && bytes >= rate * seconds * 0.98,
+        bytes <= most && bytes >= rate * seconds * 0.97,
         "{what}: {bytes} bytes in {seconds} s, which is {} a second and not {rate}",
         bytes / seconds
     );
