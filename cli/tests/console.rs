@@ -299,6 +299,7 @@ fn a_service_that_is_down_and_a_signal_have_the_statuses_of_connect() {
     ] {
         let mut desk = console(&place, &server, "cat");
         desk.until("no terminal at the other end");
+        desk.until("connected to cat");
         let child = rustix::process::Pid::from_child(&desk.child);
         rustix::process::kill_process(child, signal).unwrap();
         let (code, seen) = desk.leave();

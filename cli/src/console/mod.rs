@@ -196,11 +196,11 @@ impl Seat<'_> {
         } else {
             "connected to"
         };
+        // Before the terminal is raw: who is killed by a signal leaves it so. And before it is said that there is something to leave.
+        let signals = Signals::watch();
         if is_there {
             say(self.line(format_args!("{joined} {name} at {short}…{to_leave}")));
         }
-        // Before the terminal is raw: who is killed by a signal leaves it so.
-        let signals = Signals::watch();
         let outcome = {
             let _raw = raw.enter().map_err(|e| {
                 Failure::new(Code::Other, format!("cannot set up the terminal: {e}"))
