@@ -267,7 +267,8 @@ impl Report for Progress {
 
     fn refused(&self, label: &str, unsent: u64, why: &str) {
         self.unsent.fetch_add(unsent, Relaxed);
-        if why.starts_with(IN_NO_FOLDER) {
+        // The other end's word for it: where nothing has failed yet, there is no line above for this one to belong to.
+        if why.starts_with(IN_NO_FOLDER) && self.failed.load(Relaxed) > 0 {
             self.in_no_folder.fetch_add(1, Relaxed);
             return;
         }

@@ -77,3 +77,35 @@ impl FromStr for Trusting {
         }
     }
 }
+
+/// Whether a line of the file begins with this key, whatever else there is: of a file that is wrong, or that this build does not read.
+pub(crate) fn speaks_of(key: &str, text: &[u8]) -> bool {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    lines.any(|line| {
+        let line = line.trim_ascii_start();
+        let bare = line.strip_prefix(b"\"").or(line.strip_prefix(b"'"));
+        bare.unwrap_or(line).starts_with(key.as_bytes())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_matters_only_if_it_may_speak_of_that() {
+        for (text, speaks) in [
+            ("", false),
+            (
+                "relay = \"cepa://x\"\n[targets.board]\naddress = \"tcp:h:1\"\n",
+                false,
+            ),
+            ("# proxy\n", false),
+            ("relay = 1\n  proxy = \"env\"\n", true),
+            ("\"proxy\" = 1", true),
+            ("'proxy' = 1", true),
+        ] {
+            assert_eq!(speaks_of("proxy", text.as_bytes()), speaks, "{text:?}");
+        }
+    }
+}

@@ -22,7 +22,7 @@ use crate::direct::DirectChoice;
 use crate::exit::{Code, Failure};
 use crate::folder;
 use crate::keep;
-use crate::settings::{Address, Options, Settings, Target};
+use crate::settings::{Address, Options, Settings, Target, speaks_of};
 use crate::toml_file::{explained, line_number};
 use crate::words::ProxyChoice;
 
@@ -121,9 +121,7 @@ pub(crate) fn direct() -> Result<Option<DirectChoice>, Failure> {
 fn of_all<T>(key: &str, which: impl Fn(Settings) -> Option<T>) -> Result<Option<T>, Failure> {
     let speaks_of_it = || {
         let text = path().ok().and_then(|path| std::fs::read(path).ok());
-        let text = text.unwrap_or_default();
-        let mut lines = text.split(|byte| *byte == b'\n');
-        lines.any(|line| line.trim_ascii_start().starts_with(key.as_bytes()))
+        speaks_of(key, &text.unwrap_or_default())
     };
     match read() {
         Ok(settings) => Ok(which(settings)),

@@ -8,7 +8,7 @@ use std::sync::Once;
 use crate::direct::DirectChoice;
 use crate::exit::{Code, Failure, say};
 use crate::folder;
-use crate::settings::Settings;
+use crate::settings::{Settings, speaks_of};
 use crate::words::ProxyChoice;
 
 /// Where the file would be.
@@ -42,7 +42,7 @@ pub(crate) fn proxy() -> Result<Option<ProxyChoice>, Failure> {
     let Some(path) = file() else {
         return Ok(None);
     };
-    if fs::read(&path).map_or(true, |text| speaks_of_a_proxy(&text)) {
+    if fs::read(&path).map_or(true, |text| speaks_of("proxy", &text)) {
         let why = format!(
             "{}: it may name a proxy, and this cepa was built without such a file (feature `config`): give --proxy, or move the file away",
             path.display()
@@ -50,15 +50,6 @@ pub(crate) fn proxy() -> Result<Option<ProxyChoice>, Failure> {
         return Err(Failure::new(Code::Local, why));
     }
     read().map(|settings| settings.proxy)
-}
-
-/// Whether a line begins so, whatever else there is.
-fn speaks_of_a_proxy(text: &[u8]) -> bool {
-    let mut lines = text.split(|byte| *byte == b'\n');
-    lines.any(|line| {
-        let line = line.trim_ascii_start();
-        line.starts_with(b"proxy") || line.starts_with(b"\"proxy") || line.starts_with(b"'proxy")
-    })
 }
 
 /// Nothing is said of direct paths, which such a build does not look for.
@@ -70,25 +61,4 @@ pub(crate) fn direct() -> Result<Option<DirectChoice>, Failure> {
 /// Nobody shares by a file.
 pub(crate) fn control() -> bool {
     false
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_matters_only_if_it_may_name_a_proxy() {
-        for (text, speaks) in [
-            ("", false),
-            (
-                "relay = \"cepa://x\"\n[targets.board]\naddress = \"tcp:h:1\"\n",
-                false,
-            ),
-            ("# proxy\n", false),
-            ("relay = 1\n  proxy = \"env\"\n", true),
-            ("\"proxy\" = 1", true),
-        ] {
-            assert_eq!(speaks_of_a_proxy(text.as_bytes()), speaks, "{text:?}");
-        }
-    }
 }

@@ -52,6 +52,9 @@ const COUNTED: Duration = Duration::from_millis(500);
 /// How long nothing is heard or said after that: a flood costs a twentieth of its own time.
 const PAUSE: Duration = Duration::from_secs(10);
 
+/// How long a daemon may take to say what it keeps: one that is only late has time enough.
+const SAYS: Duration = Duration::from_secs(5);
+
 /// How long the daemon may take to say that an announcement is taken back.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -274,7 +277,10 @@ async fn watch_over(whom: Weak<Inner>, hears: watch::Sender<Heard>, mut events: 
                     return;
                 };
                 events = inner.start().unwrap_or_else(|_| {
-                    inner.running().daemon = None;
+                    // Its thread does not end by itself.
+                    if let Some(daemon) = inner.running().daemon.take() {
+                        let _ = daemon.shutdown();
+                    }
                     None
                 });
             }
@@ -282,13 +288,13 @@ async fn watch_over(whom: Weak<Inner>, hears: watch::Sender<Heard>, mut events: 
     }
 }
 
-/// Records and timers that a daemon keeps; none where it does not say.
+/// Records and timers that a daemon keeps. One that does not come to say so has too many: it answers between packets only.
 async fn kept(daemon: &ServiceDaemon) -> i64 {
     let Ok(counts) = daemon.get_metrics() else {
-        return 0;
+        return i64::MAX;
     };
-    let Ok(Ok(counts)) = timeout(GOODBYE, counts.recv_async()).await else {
-        return 0;
+    let Ok(Ok(counts)) = timeout(SAYS, counts.recv_async()).await else {
+        return i64::MAX;
     };
     let counts = counts.iter();
     let counts = counts.filter(|(what, _)| what.starts_with("cached-") || *what == "timer");

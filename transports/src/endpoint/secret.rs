@@ -210,8 +210,15 @@ fn urls(text: &str) -> String {
         out.push_str(before);
         out.push_str(mark);
         rest = after;
-        let end = after.find([',', '?', '&', '/', ' ']).unwrap_or(after.len());
-        let (login, _) = after.split_at_checked(end).unwrap_or((after, ""));
+        let end = after.find([',', '?', '&', ' ']).unwrap_or(after.len());
+        let (whole, _) = after.split_at_checked(end).unwrap_or((after, ""));
+        let place = whole.split('/').next().unwrap_or(whole);
+        // A slash may stand in a password, where what is before it is no place.
+        let login = if place.contains('@') || is_place(place) {
+            place
+        } else {
+            whole
+        };
         let Some((login, _)) = login.rsplit_once('@').filter(|_| !before.ends_with("cepa")) else {
             continue;
         };
@@ -230,16 +237,13 @@ fn urls(text: &str) -> String {
 
 /// What is before the scheme's end, with that, and what is behind it.
 fn after_scheme(text: &str) -> (&str, &str) {
-    let Some((scheme, mark, rest)) = split_mark(text, "://", ":%2f%2f") else {
-        return ("", text);
-    };
-    if scheme.chars().all(|c| c.is_ascii_alphanumeric()) {
-        let end = scheme.len() + mark.len();
-        text.split_at_checked(end).unwrap_or(("", text))
-    } else {
-        // It stands within a password, perhaps.
-        let _ = rest;
-        ("", text)
+    match split_mark(text, "://", ":%2f%2f") {
+        Some((scheme, mark, _)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
+            let end = scheme.len() + mark.len();
+            text.split_at_checked(end).unwrap_or(("", text))
+        }
+        // None, or within a password, perhaps.
+        _ => ("", text),
     }
 }
 
@@ -286,6 +290,8 @@ mod tests {
             ),
             ("ws://h:1/a@b", "ws://h:1/a@b"),
             ("ws://u:pw@h:1/", "ws://u:***@h:1/"),
+            ("ws://u:p/w@h:1/", "ws://u:***@h:1/"),
+            ("ws://h/a@b", "ws://h/a@b"),
         ] {
             assert_eq!(hidden(text), shown);
         }
