@@ -534,7 +534,8 @@ async fn a_stream_that_begins_otherwise_is_refused() {
     let (connection, accepted) = tokio::join!(connecting, listener.accept());
     let mut accepted = accepted.unwrap().unwrap();
     connection.unwrap().close(0_u32.into(), b"");
-    assert_eq!(accepted.read(&mut [0; 9]).await.unwrap(), 0);
+    let error = accepted.read(&mut [0; 9]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{error}");
 }
 
 /// As many as may be are in their handshake, from addresses that are not proven and never will be: the next one is asked to prove his.
