@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[cfg(feature = "ws")]
 use tokio::task::JoinHandle;
 
+use crate::joint_waker::JointWaker;
 use crate::stream::Wire;
 
 /// What a handshake comes to. Whoever closed before saying anything is an error, too.
@@ -15,6 +16,8 @@ pub(crate) type Opened = io::Result<Box<dyn Wire>>;
 
 pub(crate) struct Opening {
     state: State,
+    /// A task may read and another one write, and both wait for the handshake, which keeps the waker of its last poll only. Until it ends.
+    waiting: Option<JointWaker>,
     /// See [`Wire::cut_when_dropped`]; passed on once there is something to cut.
     cut: bool,
 }
@@ -36,6 +39,7 @@ impl Opening {
     pub(crate) fn beside(handshake: impl Future<Output = Opened> + Send + 'static) -> Self {
         Self {
             state: State::Beside(tokio::spawn(handshake)),
+            waiting: None,
             cut: false,
         }
     }
@@ -45,11 +49,22 @@ impl Opening {
     pub(crate) fn within(handshake: impl Future<Output = Opened> + Send + 'static) -> Self {
         Self {
             state: State::Within(Box::pin(handshake)),
+            waiting: None,
             cut: false,
         }
     }
 
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Box<dyn Wire>>> {
+    fn poll_open(
+        &mut self,
+        cx: &Context<'_>,
+        side: fn(&mut JointWaker, &Context<'_>),
+    ) -> Poll<io::Result<&mut Box<dyn Wire>>> {
+        if matches!(self.state, State::Open(_) | State::Failed) {
+            return Poll::Ready(self.open());
+        }
+        let waiting = self.waiting.get_or_insert_default();
+        side(waiting, cx);
+        let cx = &mut Context::from_waker(waiting.joint());
         let opened = match &mut self.state {
             #[cfg(feature = "ws")]
             State::Beside(handshake) => {
@@ -60,6 +75,9 @@ impl Opening {
             State::Within(handshake) => Some(ready!(handshake.as_mut().poll(cx))),
             _ => None,
         };
+        // Whoever did not ask just now is to ask again.
+        waiting.joint().wake_by_ref();
+        self.waiting = None;
         if let Some(opened) = opened {
             self.state = match opened {
                 Ok(mut wire) => {
@@ -72,10 +90,14 @@ impl Opening {
                 }
             };
         }
-        Poll::Ready(match &mut self.state {
+        Poll::Ready(self.open())
+    }
+
+    fn open(&mut self) -> io::Result<&mut Box<dyn Wire>> {
+        match &mut self.state {
             State::Open(wire) => Ok(wire),
             _ => Err(io::ErrorKind::ConnectionAborted.into()),
-        })
+        }
     }
 }
 
@@ -110,7 +132,7 @@ impl AsyncRead for Opening {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let wire = ready!(self.poll_open(cx))?;
+        let wire = ready!(self.poll_open(cx, JointWaker::reader))?;
         Pin::new(wire).poll_read(cx, buf)
     }
 }
@@ -121,17 +143,17 @@ impl AsyncWrite for Opening {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let wire = ready!(self.poll_open(cx))?;
+        let wire = ready!(self.poll_open(cx, JointWaker::writer))?;
         Pin::new(wire).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let wire = ready!(self.poll_open(cx))?;
+        let wire = ready!(self.poll_open(cx, JointWaker::writer))?;
         Pin::new(wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let wire = ready!(self.poll_open(cx))?;
+        let wire = ready!(self.poll_open(cx, JointWaker::writer))?;
         Pin::new(wire).poll_shutdown(cx)
     }
 
@@ -140,11 +162,111 @@ impl AsyncWrite for Opening {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wire = ready!(self.poll_open(cx))?;
+        let wire = ready!(self.poll_open(cx, JointWaker::writer))?;
         Pin::new(wire).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
+    }
+}
+
+#[cfg(all(test, feature = "quic"))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes that are there, and a place for what is written.
+    struct Ready;
+
+    impl Wire for Ready {}
+
+    impl AsyncRead for Ready {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buf.put_slice(b"x");
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Ready {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// As the halves of a split stream do it, in either order.
+    #[tokio::test]
+    async fn both_tasks_are_woken_by_the_end_of_one_handshake() {
+        for writer_first in [false, true] {
+            for fails in [false, true] {
+                let (open, opened) = oneshot::channel::<Opened>();
+                let mut opening = Opening::within(async move {
+                    opened
+                        .await
+                        .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+                });
+                let counts: [Arc<Count>; 2] = Default::default();
+                let wakers = counts.clone().map(Waker::from);
+                let [mut reads, mut writes] = wakers.each_ref().map(|it| Context::from_waker(it));
+                let mut read = |opening: &mut Opening| {
+                    let mut byte = [0; 1];
+                    let mut buf = ReadBuf::new(&mut byte);
+                    Pin::new(opening).poll_read(&mut reads, &mut buf).is_ready()
+                };
+                let mut write = |opening: &mut Opening| {
+                    Pin::new(opening).poll_write(&mut writes, b"x").is_ready()
+                };
+                if writer_first {
+                    assert!(!write(&mut opening));
+                    assert!(!read(&mut opening));
+                } else {
+                    assert!(!read(&mut opening));
+                    assert!(!write(&mut opening));
+                }
+                let end: Opened = if fails {
+                    Err(io::ErrorKind::Other.into())
+                } else {
+                    Ok(Box::new(Ready))
+                };
+                assert!(open.send(end).is_ok());
+                for count in &counts {
+                    assert!(count.0.load(Ordering::Relaxed) > 0, "one sleeps for ever");
+                }
+                assert!(read(&mut opening) && write(&mut opening));
+                // No task is kept behind it.
+                drop(wakers);
+                assert_eq!(counts.each_ref().map(Arc::strong_count), [1, 1]);
+            }
+        }
     }
 }

@@ -159,7 +159,8 @@ impl Stream {
 
     /// Ready once all that was written and flushed has been sent by the system, or cannot be any more: for who is about to drop a
     /// stream that is [cut](Self::cut_when_dropped), which would take it back. A reader may take as long as it likes, so bound
-    /// the wait; nothing is to be written any more. Only TCP has something to wait for.
+    /// the wait; nothing is to be written any more. Only TCP and QUIC have something to
+    /// wait for.
     pub fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.io.poll_drained(cx)
     }

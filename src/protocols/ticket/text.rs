@@ -391,6 +391,10 @@ mod tests {
                 "tcp:r:1,nodelay=no",
             ),
             ("tcp:r:1,bind=192.0.2.1,mark=3", "tcp:r:1"),
+            (
+                "quic:r:1,bind=192.0.2.1,mark=3,keepalive=20,proxy=socks5h://u:p@h:1",
+                "quic:r:1,keepalive=20",
+            ),
             ("tcp:r:1,interface=tun0", "tcp:r:1"),
             ("ws:r:1/x,header=A:pw", "ws:r:1/x"),
             ("wss:r:1/x,cert=/c,key=/k", "wss:r:1/x"),

@@ -953,3 +953,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_for_others_leaves_out_this_machine_s_own_way() {
+    for (text, others) in [
+        (
+            "tcp:h:1,keepalive=9,bind=192.0.2.1,proxy=socks5h://u:p@q:1",
+            "tcp:h:1,keepalive=9",
+        ),
+        (
+            "quic:h:1,keepalive=9,interface=eth0,mark=3,proxy=socks5h://u:p@q:1",
+            "quic:h:1,keepalive=9",
+        ),
+    ] {
+        assert_eq!(parse(text).for_others().to_string(), others);
+    }
+}

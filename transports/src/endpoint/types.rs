@@ -68,6 +68,10 @@ impl Endpoint {
                 Some(&mut settings.tcp)
             }
             Target::Rfc2217 { settings, .. } => Some(&mut settings.tcp),
+            Target::Quic { settings, .. } => {
+                (settings.way, settings.proxy) = (None, None);
+                None
+            }
             _ => None,
         };
         if let Some(tcp) = tcp {

@@ -22,7 +22,7 @@ use super::config;
 use super::refused::{by_no_proxy, not_connected, unusable};
 use super::socket::{local, open, udp_socket};
 use super::stream::{self, QuicStream};
-use super::wire::{END, HELLO};
+use super::wire::{FORGOTTEN, HELLO};
 use crate::endpoint::{Endpoint, QuicSettings};
 use crate::error::{Action, TransportError, TransportErrorKind as Kind};
 use crate::opening::{Opened, Opening};
@@ -176,7 +176,7 @@ async fn first_stream(endpoint: QuinnEndpoint, connection: Connection) -> Opened
         let (send, mut recv) = match connection.accept_bi().await {
             Ok(streams) => streams,
             // A dialler that chose another address of this name, or changed its mind.
-            Err(ConnectionError::ApplicationClosed(close)) if close.error_code == END => {
+            Err(ConnectionError::ApplicationClosed(close)) if close.error_code == FORGOTTEN => {
                 return Err(no_stream());
             }
             Err(error) => return Err(stream::of_connection(&error)),

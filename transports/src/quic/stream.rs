@@ -26,19 +26,16 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::config::{FIRST_WINDOW, WINDOW};
 use super::leaving::{self, Leaving, Live};
-use super::wire::{CUT, END, UNREAD};
+use super::wire::{CUT, END, FORGOTTEN, UNREAD};
 use crate::stream::Wire;
 use crate::text::clean;
 
 /// Bytes that one vectored write takes: a batch of the mux.
 const BATCH: usize = 64 << 10;
 
-/// How long a shutdown waits for the other end's acknowledgement. A program may end behind it, and what is not sent by then is lost; but who does not
-/// read for long must not hold up who has written all.
-const ACKNOWLEDGED: Duration = Duration::from_secs(5);
-
-/// How long what was written before a stream was dropped may take to be acknowledged. A reader may take as long as it likes, so this is what it can
-/// make this end keep, in time.
+/// How long what was written may take to be acknowledged once the stream is shut down, or dropped: this is what the other end can make this one
+/// keep, in time. A program may end behind a shutdown, and what has not arrived by then is lost, so that a shutdown fails then. Who does not read
+/// holds up none: its end acknowledges what fits into the window, and more is not taken for writing.
 const LINGER: Duration = Duration::from_secs(30);
 
 type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -130,7 +127,10 @@ impl QuicStream {
                 None => return Poll::Ready(Ok(())),
             },
         };
-        Poll::Ready(acknowledged(ready!(finished.as_mut().poll(cx))))
+        let result = ready!(finished.as_mut().poll(cx));
+        // Whoever asks again has an answer again.
+        self.finished = None;
+        Poll::Ready(acknowledged(result))
     }
 }
 
@@ -161,10 +161,14 @@ fn poll_acknowledged(parts: &mut Parts, cx: &mut Context<'_>) -> Poll<()> {
 pub(super) fn of_connection(error: &ConnectionError) -> io::Error {
     let say = |kind, what: &str| io::Error::new(kind, what.to_owned());
     match error {
-        ConnectionError::ApplicationClosed(close) if close.error_code == CUT => say(
-            io::ErrorKind::ConnectionReset,
-            "the other end cut the QUIC connection",
-        ),
+        ConnectionError::ApplicationClosed(close)
+            if [CUT, FORGOTTEN].contains(&close.error_code) =>
+        {
+            say(
+                io::ErrorKind::ConnectionReset,
+                "the other end cut the QUIC connection",
+            )
+        }
         ConnectionError::ApplicationClosed(_) => say(
             io::ErrorKind::ConnectionAborted,
             "the other end closed the QUIC connection",
@@ -202,7 +206,7 @@ pub(super) fn of_read(error: ReadError) -> io::Error {
 fn of_write(error: WriteError) -> io::Error {
     match error {
         WriteError::ConnectionLost(ConnectionError::ApplicationClosed(close))
-            if close.error_code != CUT =>
+            if [END, UNREAD].contains(&close.error_code) =>
         {
             gone()
         }
@@ -326,13 +330,14 @@ impl AsyncWrite for QuicStream {
             this.shut = true;
         }
         if let Poll::Ready(finished) = this.poll_finished(cx) {
-            this.finished = None;
             return Poll::Ready(finished);
         }
-        let patience = this
-            .patience
-            .get_or_insert_with(|| Box::pin(sleep(ACKNOWLEDGED)));
-        patience.as_mut().poll(cx).map(Ok)
+        let patience = this.patience.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        ready!(patience.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the other end of the QUIC connection has not acknowledged all within 30 s",
+        )))
     }
 }
 
