@@ -237,7 +237,7 @@ mod tests {
                 });
                 let counts: [Arc<Count>; 2] = Default::default();
                 let wakers = counts.clone().map(Waker::from);
-                let [mut reads, mut writes] = wakers.each_ref().map(|it| Context::from_waker(it));
+                let [mut reads, mut writes] = wakers.each_ref().map(Context::from_waker);
                 let mut read = |opening: &mut Opening| {
                     let mut byte = [0; 1];
                     let mut buf = ReadBuf::new(&mut byte);
