@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa_transports::SharedPort;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -303,6 +304,36 @@ async fn a_stranger_at_the_port_gets_nothing() {
             .any(|(id, ..)| *id == stranger.identity.peer_id()),
         "{error}"
     );
+}
+
+/// What [`on`] makes, for tests that look into it.
+fn direct_of(node: &Node) -> Direct {
+    Direct {
+        node: node.handle(),
+        config: here(),
+        budget: Budget::default(),
+        turn: Semaphore::new(1),
+    }
+}
+
+/// As many strangers as the listener accepts, before any try leads to the peer, leave nothing to wait for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_at_every_connection_are_a_failed_attempt_and_no_panic() {
+    let world = world(true, here()).await;
+    let (ann, _relays) = node(true);
+    let session = soon(ann.session(&world.to_bob)).await.unwrap();
+    let direct = direct_of(&ann);
+    let stranger = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (found, streams) = tokio::sync::mpsc::channel(4);
+    for _ in 0..4 {
+        let own = SharedPort::of("127.0.0.1:0".parse().unwrap());
+        let stream = own.connect(stranger.local_addr().unwrap()).await.unwrap();
+        found.send(stream).await.unwrap();
+        drop(stranger.accept().await.unwrap());
+    }
+    drop(found);
+    let why = soon(super::trying::go_on_over(&direct, &session, streams)).await;
+    assert!(matches!(why, Err(NotDirect::NoWay(_))), "{why:?}");
 }
 
 #[tokio::test]
