@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::identity::PeerId;
-use crate::node::ProtocolEvent;
+use crate::node::{NOT_OPEN, ProtocolEvent};
 use crate::session::OpenError;
 
 use super::super::relay::RelayError;
@@ -67,9 +67,13 @@ pub enum NotDirect {
 }
 
 impl NotDirect {
-    /// Whether another attempt in this session is of no use.
+    /// Whether another attempt in this session is of no use: the peer does not have this, or not for this node. Whoever refuses in
+    /// other words may be at a limit, and is asked again after a longer and longer pause.
     pub(super) fn is_final(&self) -> bool {
-        matches!(self, Self::NotOffered(why) if matches!(**why, OpenError::Refused { .. }))
+        let Self::NotOffered(why) = self else {
+            return false;
+        };
+        matches!(&**why, OpenError::Refused { reason, .. } if reason == NOT_OPEN)
     }
 }
 

@@ -13,7 +13,7 @@ use super::message::{Begin, Offer, Word};
 use super::talk::hear;
 use super::*;
 use crate::identity::{AcceptAny, Identity, KeyKind};
-use crate::node::{Access, Events, Hint, NodeConfig, PeerAddr};
+use crate::node::{Access, Events, Hint, NodeConfig, PeerAddr, ShareLimits};
 use crate::protocols::relay::{Nonce, Relay, RelayConfig, Relays, where_seen};
 use crate::protocols::signed::Signed;
 use crate::resume;
@@ -27,12 +27,16 @@ async fn soon<F: Future>(it: F) -> F::Output {
     timeout(SOON, it).await.expect("it hung")
 }
 
-fn node(durable: bool) -> (Node, Relays) {
+fn config(durable: bool) -> NodeConfig {
     let identity = Identity::generate(KeyKind::Ed25519).unwrap();
     let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
     config.stack.shared_port = true;
     config.stack.resume = durable.then(resume::Config::default);
-    let node = Node::new(config);
+    config
+}
+
+fn node(durable: bool) -> (Node, Relays) {
+    let node = Node::new(config(durable));
     let relays = Relays::on(&node).unwrap();
     (node, relays)
 }
@@ -224,12 +228,32 @@ async fn a_peer_that_lies_makes_a_node_connect_nowhere() {
         .unwrap();
     let (word, _stream) = liar.offers(stream, stale, &[at]).await;
     assert!(word.refusal().is_some());
-    // The third one is the last for a while, whatever came of them.
-    let (stream, _nonce) = liar.begin().await.unwrap();
-    drop(stream);
+    // That was the last one for a while, whatever came of it.
     let why = liar.begin().await.map(|_| ()).unwrap_err();
     assert!(why.contains("often enough"), "{why}");
     is_left_alone(&victim).await;
+}
+
+/// There is no relay between the two, and so nothing to try, however often it is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_tried_uses_up_nobodys_share() {
+    let (bob, _relays) = node(true);
+    let direct = Arc::new(direct_of(&bob));
+    bob.add_protocol(Arc::<Direct>::clone(&direct) as _)
+        .unwrap();
+    let at = bob.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await;
+    let at = PeerAddr::new(bob.id()).with_hint(Hint::Direct(at.unwrap()));
+    let (ann, _relays) = node(true);
+    let session = soon(ann.session(&at.unwrap())).await.unwrap();
+    for _ in 0..13 {
+        let mut stream = soon(session.open(reserved::NAT)).await.unwrap();
+        send(&mut stream, &Begin::new([3; 16])).await.unwrap();
+        let offer: Offer = soon(receive(&mut stream)).await.unwrap();
+        let why = offer.refusal().unwrap();
+        assert!(why.contains("no TCP connection whose port"), "{why}");
+    }
+    let (budget, now) = (&direct.budget, tokio::time::Instant::now());
+    assert!(budget.take(ann.id(), super::budget::Whose::Asked, now));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -334,6 +358,35 @@ async fn strangers_at_every_connection_are_a_failed_attempt_and_no_panic() {
     drop(found);
     let why = soon(super::trying::go_on_over(&direct, &session, streams)).await;
     assert!(matches!(why, Err(NotDirect::NoWay(_))), "{why:?}");
+}
+
+/// Why a node that has this configuration does not take part, if so.
+async fn why_not(limits: ShareLimits, has_it: bool) -> NotDirect {
+    let mut config = config(true);
+    config.shares = limits;
+    let bob = Node::new(config);
+    if has_it {
+        on(&bob, here()).unwrap();
+    }
+    let at = bob.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await;
+    let at = PeerAddr::new(bob.id()).with_hint(Hint::Direct(at.unwrap()));
+    let (ann, _relays) = node(true);
+    let session = soon(ann.session(&at.unwrap())).await.unwrap();
+    let opened = soon(session.open(reserved::NAT)).await;
+    NotDirect::NotOffered(opened.err().expect("it was refused").into())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_at_a_limit_is_asked_again_and_one_without_it_is_not() {
+    let why = why_not(ShareLimits::default(), false).await;
+    assert!(why.is_final(), "{why}");
+    let none = crate::node::Limits {
+        all: 1,
+        peer: 0,
+        host: 0,
+    };
+    let why = why_not(ShareLimits::default().with_substreams(none), true).await;
+    assert!(!why.is_final(), "{why}");
 }
 
 #[tokio::test]

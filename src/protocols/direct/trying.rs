@@ -16,6 +16,7 @@ use crate::node::{Call, Event, Events, Path};
 use crate::session::{Backoff, PathInfo, Session};
 use crate::wire::{linger_close, send};
 
+use super::budget::Whose;
 use super::event::{DirectEvent, NotDirect};
 use super::message::{Begin, Offer};
 use super::punch::punch;
@@ -140,12 +141,15 @@ fn report(direct: &Direct, peer: PeerId, reached: Result<SocketAddr, NotDirect>)
 async fn attempt(direct: &Direct, session: &Session) -> Result<SocketAddr, NotDirect> {
     // Whom this node has dialled by its id is no stranger.
     let end = End::of(direct, session, true)?;
-    if !direct.budget.take(session.peer().id(), Instant::now()) {
-        return Err(NotDirect::TooOften);
-    }
+    pay(direct, session.peer().id(), Whose::Own)?;
     let plan = end.ask().await?;
     let (found, streams) = mpsc::channel(QUEUE);
     until_found(plan, found, go_on_over(direct, session, streams)).await
+}
+
+fn pay(direct: &Direct, peer: PeerId, whose: Whose) -> Result<(), NotDirect> {
+    let may = direct.budget.take(peer, whose, Instant::now());
+    may.then_some(()).ok_or(NotDirect::TooOften)
 }
 
 /// One attempt of the end that was dialled.
@@ -158,11 +162,9 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
     let Ok(begin) = hear::<Begin>(&mut stream).await else {
         return;
     };
-    let end = if direct.budget.take(peer, Instant::now()) {
-        End::of(direct, &session, is_named)
-    } else {
-        Err(NotDirect::TooOften)
-    };
+    // What cannot be tried costs nothing.
+    let end = End::of(direct, &session, is_named);
+    let end = end.and_then(|end| pay(direct, peer, Whose::Asked).map(|()| end));
     let planned = match end {
         Ok(end) => end.answer(&mut stream, &begin).await,
         Err(why) => {
