@@ -1,7 +1,9 @@
 //! How often a node tries for direct paths. No IO, no clock.
 //!
-//! An attempt is [`MOST`](super::policy::MOST) addresses at most, and 16 SYNs to each of them (`punch.rs`), where all but one of the addresses lie in
-//! this node's own network. So however many peers ask, and whatever a relay signs, what is sent to addresses elsewhere is bounded.
+//! An attempt is [`MOST`](super::policy::MOST) addresses at most, and 16 SYNs to each of them (`punch.rs`). One of the addresses may be any public one
+//! that the relay has signed, and [`MOST_ELSEWHERE`](super::policy::MOST_ELSEWHERE) may be private ones of other networks, if the relay says that both are behind one address;
+//! the others lie in the network of this node's own address. So however many peers ask, and whatever a relay signs, a minute is no more than
+//! 192 SYNs to public addresses elsewhere and 384 to private ones elsewhere.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};

@@ -360,6 +360,69 @@ async fn strangers_at_every_connection_are_a_failed_attempt_and_no_panic() {
     assert!(matches!(why, Err(NotDirect::NoWay(_))), "{why:?}");
 }
 
+/// A peer that says where it is, and then nothing.
+struct Silent {
+    node: Node,
+    relay: crate::identity::PeerId,
+    heard: tokio::sync::mpsc::UnboundedSender<()>,
+}
+
+impl Protocol for Silent {
+    fn names(&self) -> &[&'static str] {
+        &[reserved::NAT]
+    }
+
+    fn admission(&self, _name: &str) -> Admission {
+        Admission::OwnProof
+    }
+
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let mut stream = call.accept().await.unwrap();
+            let begin: Begin = receive(&mut stream).await.unwrap();
+            let below = self.node.session_with(self.relay).unwrap();
+            let seen = where_seen(&below, self.node.id(), begin.nonce()).await;
+            let offer = Offer::new(Some([5; 16]), seen.unwrap().1, &[]);
+            send(&mut stream, &offer).await.unwrap();
+            // What comes next is sent when it is decided what to try.
+            let theirs: Offer = receive(&mut stream).await.unwrap();
+            assert_eq!(theirs.refusal(), None);
+            let _ = self.heard.send(());
+            std::future::pending().await
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_goes_silent_keeps_nobody_else_from_trying() {
+    let (relay, _) = node(false);
+    Relay::on(&relay, RelayConfig::new(Access::Anyone)).unwrap();
+    let at = relay.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await;
+    let hint = Hint::Direct(at.unwrap());
+    let at = PeerAddr::new(relay.id()).with_hint(hint.clone()).unwrap();
+    let (bob, relays) = node(true);
+    let (heard, mut has_heard) = tokio::sync::mpsc::unbounded_channel();
+    let silent = Silent {
+        node: bob.handle(),
+        relay: relay.id(),
+        heard,
+    };
+    bob.add_protocol(Arc::new(silent)).unwrap();
+    soon(relays.register(&at)).await.unwrap();
+    let to_bob = format!("cepa://{}@relay:{}@{hint}", bob.id(), relay.id());
+    let (ann, _relays) = node(true);
+    let session = soon(ann.session(&to_bob.parse().unwrap())).await.unwrap();
+    let direct = direct_of(&ann);
+    let end = super::talk::End::of(&direct, &session, true).unwrap();
+    let ask = end.ask();
+    tokio::pin!(ask);
+    tokio::select! {
+        _ = &mut ask => panic!("the peer never said that it is ready"),
+        () = soon(async { has_heard.recv().await.unwrap() }) => {}
+    }
+    assert_eq!(direct.turn.available_permits(), 1);
+}
+
 /// Why a node that has this configuration does not take part, if so.
 async fn why_not(limits: ShareLimits, has_it: bool) -> NotDirect {
     let mut config = config(true);
