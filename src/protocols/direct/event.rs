@@ -88,11 +88,14 @@ impl ProtocolEvent for DirectEvent {
 impl fmt::Display for DirectEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Direct { peer, at } => write!(
-                f,
-                "now direct to {peer} ({at}), the relay is kept as a fallback"
-            ),
+            Self::Direct { peer, at } => f.write_str(&now_direct(peer, *at)),
             Self::NotDirect { peer, why } => write!(f, "not direct to {peer}: {why}"),
         }
     }
+}
+
+/// What is said of a path that is direct now, with the peer as the reader knows it.
+#[must_use]
+pub fn now_direct(peer: impl fmt::Display, at: SocketAddr) -> String {
+    format!("now direct to {peer} ({at}), the relay is kept as a fallback")
 }

@@ -12,12 +12,13 @@ use tokio::time::timeout;
 use super::message::{Begin, Offer, Word};
 use super::talk::hear;
 use super::*;
-use crate::identity::{AcceptAny, Identity, KeyKind};
-use crate::node::{Access, Events, Hint, NodeConfig, PeerAddr, ShareLimits};
+use crate::identity::{AcceptAny, Identity, KeyKind, Refusal};
+use crate::node::{Access, Event, Events, Hint, NodeConfig, PeerAddr, ShareLimits, TurnedAway};
 use crate::protocols::relay::{Nonce, Relay, RelayConfig, Relays, where_seen};
 use crate::protocols::signed::Signed;
 use crate::resume;
-use crate::session::{ServiceStream, Session};
+use crate::session::{ConnectError, ServiceStream, Session};
+use crate::tls::TlsError;
 use crate::wire::{receive, send};
 
 /// The machine may be busy.
@@ -318,16 +319,25 @@ async fn a_stranger_at_the_port_gets_nothing() {
     send(&mut stream, &Word::done()).await.unwrap();
     let stranger = Identity::generate(KeyKind::Ed25519).unwrap();
     let stranger = crate::stack::StackConfig::new(stranger, Arc::new(AcceptAny));
+    let mut events = world.bob.events();
     let dialled = Session::dial(&format!("tcp:{bob_at}").parse().unwrap(), &stranger).await;
-    let error = dialled.expect_err("a session with a stranger");
+    dialled.expect_err("a session with a stranger");
+    // It was bob who took the connection, and turned away whom it led to; not a system that refused the connection.
+    let reason = loop {
+        match soon(events.next()).await.expect("the node is gone") {
+            Event::TurnedAway { reason, .. } => break reason,
+            _ => {}
+        }
+    };
+    let stranger = stranger.identity.peer_id();
+    let TurnedAway::Connect(ConnectError::Tls(TlsError::Refused(refusal))) = &reason else {
+        panic!("turned away because {reason}");
+    };
     assert!(
-        !world
-            .bob
-            .sessions()
-            .iter()
-            .any(|(id, ..)| *id == stranger.identity.peer_id()),
-        "{error}"
+        matches!(refusal, Refusal::WrongPeer { presented, .. } if *presented == stranger),
+        "{refusal:?}"
     );
+    assert!(!world.bob.sessions().iter().any(|(id, ..)| *id == stranger));
 }
 
 /// What [`on`] makes, for tests that look into it.
