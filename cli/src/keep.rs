@@ -4,13 +4,16 @@
 //! Both ends have to want it; what the two keep a session for is bounded by the shorter time. `--reconnect` is another thing: it
 //! makes a new session when one is lost for good.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use cepa::identity::PeerId;
+#[cfg(feature = "nat")]
+use cepa::protocols::direct::now_direct;
 use cepa::resume;
 use cepa::session::{PathChange, PathChanges, Session};
-use cepa::transports::{Endpoint, Remote, Target};
+#[cfg(feature = "nat")]
+use cepa::transports::Remote;
+use cepa::transports::{Endpoint, Target};
 use tokio::time::{Instant, timeout_at};
 
 use crate::columns::count;
@@ -149,10 +152,10 @@ pub(crate) fn notify_paths(
                     peer,
                     &format!("connection to {short}… lost; reconnecting{kept}"),
                 ),
-                PathNotice::Direct { at } => notify(
-                    peer,
-                    &format!("now direct to {short}… ({at}), the relay is kept as a fallback"),
-                ),
+                #[cfg(feature = "nat")]
+                PathNotice::Direct { at } => {
+                    notify(peer, &now_direct(format_args!("{short}…"), at))
+                }
                 PathNotice::Back { after, brief } => {
                     let after = in_words(after);
                     let before = match brief {
@@ -178,8 +181,9 @@ enum PathNotice {
         brief: u64,
     },
     /// A relay is no longer on the way.
+    #[cfg(feature = "nat")]
     Direct {
-        at: SocketAddr,
+        at: std::net::SocketAddr,
     },
 }
 
@@ -203,6 +207,7 @@ impl Paths {
                         brief: std::mem::take(&mut self.short),
                     });
                 }
+                #[cfg(feature = "nat")]
                 PathChange::Migrated { from, path, .. } => match (from.remote, path.remote) {
                     (Remote::Circuit { .. }, Remote::Tcp(at)) => {
                         return Some(PathNotice::Direct { at });

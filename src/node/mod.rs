@@ -115,6 +115,8 @@ pub use event::{Event, Events, ProtocolEvent, Refused, TurnedAway};
 pub use handler::{Calls, HandlerOutput};
 pub use listeners::{ListenError, ListenerEnd, Listening};
 pub use live::Path;
+#[cfg(feature = "nat")]
+pub(crate) use protocol::NOT_OPEN;
 pub use protocol::{Protocol, ProtocolError, Route, RouteError, RouteErrorKind};
 #[cfg(feature = "mdns")]
 pub use resolve::{Announcement, Mdns, MdnsConfig};

@@ -75,7 +75,7 @@ pub trait Protocol: Send + Sync + 'static {
 }
 
 /// A service that a peer may not open and one that does not exist are the same to it.
-pub(super) const NOT_OPEN: &str = "no service of this name is open to you";
+pub(crate) const NOT_OPEN: &str = "no service of this name is open to you";
 
 /// Whether `name` is one that `pattern` stands for.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::identity::PeerId;
-use crate::node::ProtocolEvent;
+use crate::node::{NOT_OPEN, ProtocolEvent};
 use crate::session::OpenError;
 
 use super::super::relay::RelayError;
@@ -67,9 +67,13 @@ pub enum NotDirect {
 }
 
 impl NotDirect {
-    /// Whether another attempt in this session is of no use.
+    /// Whether another attempt in this session is of no use: the peer does not have this, or not for this node. Whoever refuses in
+    /// other words may be at a limit, and is asked again after a longer and longer pause.
     pub(super) fn is_final(&self) -> bool {
-        matches!(self, Self::NotOffered(why) if matches!(**why, OpenError::Refused { .. }))
+        let Self::NotOffered(why) = self else {
+            return false;
+        };
+        matches!(&**why, OpenError::Refused { reason, .. } if reason == NOT_OPEN)
     }
 }
 
@@ -84,11 +88,14 @@ impl ProtocolEvent for DirectEvent {
 impl fmt::Display for DirectEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Direct { peer, at } => write!(
-                f,
-                "now direct to {peer} ({at}), the relay is kept as a fallback"
-            ),
+            Self::Direct { peer, at } => f.write_str(&now_direct(peer, *at)),
             Self::NotDirect { peer, why } => write!(f, "not direct to {peer}: {why}"),
         }
     }
+}
+
+/// What is said of a path that is direct now, with the peer as the reader knows it.
+#[must_use]
+pub fn now_direct(peer: impl fmt::Display, at: SocketAddr) -> String {
+    format!("now direct to {peer} ({at}), the relay is kept as a fallback")
 }

@@ -53,7 +53,7 @@ use crate::session::reserved;
 use self::budget::Budget;
 use self::state::Direct;
 
-pub use event::{DirectEvent, NotDirect};
+pub use event::{DirectEvent, NotDirect, now_direct};
 pub use state::DirectConfig;
 
 /// Has a node try for direct paths, and answer peers that do. Its [`StackConfig::shared_port`](crate::stack::StackConfig::shared_port) has

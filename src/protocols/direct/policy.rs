@@ -2,7 +2,8 @@
 //!
 //! What a peer names is of two kinds. Where the relay *sees* it, the relay has signed; what it says of its *local* addresses, nobody
 //! vouches for. So a local address is tried only where the two seem to be in one network: both are seen at the same public
-//! address, or it lies in the network of the very address that this node's own connection leaves from.
+//! address, or it lies in the network of the very address that this node's own connection leaves from. The former is the relay's word, and so it
+//! is good for two addresses at most.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,6 +11,10 @@ use crate::transports::Network;
 
 /// Addresses that one peer may have tried at once.
 pub(super) const MOST: usize = 8;
+
+/// Of these, private ones outside of the network of this node's own address. That the peer is in the same one, only the relay says, and a
+/// relay may lie. The peer's own address and where a router between sees it are two.
+pub(super) const MOST_ELSEWHERE: usize = 2;
 
 /// Services of systems listen below it, and no NAT maps a connection of a program there.
 const FIRST_PORT: u16 = 1024;
@@ -38,6 +43,13 @@ pub(super) struct Here {
     pub(super) loopback: bool,
 }
 
+impl Here {
+    /// Whether that is in the network of this node's own address.
+    fn is_near(&self, ip: IpAddr) -> bool {
+        self.network.is_some_and(|network| network.contains(ip))
+    }
+}
+
 /// Whether a node connects to this address.
 pub(super) fn may_try(at: SocketAddr, source: Source, here: &Here) -> bool {
     let ip = at.ip().to_canonical();
@@ -52,7 +64,7 @@ pub(super) fn may_try(at: SocketAddr, source: Source, here: &Here) -> bool {
         return false;
     }
     let [ours, theirs] = here.seen;
-    let same_network = here.network.is_some_and(|network| network.contains(ip));
+    let same_network = here.is_near(ip);
     if is_private(ip) {
         return here.private && (same_network || ours == theirs);
     }
@@ -70,12 +82,19 @@ pub(super) fn to_try(
 ) -> Vec<SocketAddr> {
     let seen = std::iter::once((seen, Source::Seen));
     let local = local.map(|at| (at, Source::Local));
-    let mut all = Vec::new();
+    let (mut all, mut elsewhere) = (Vec::new(), 0);
     for (at, source) in seen.chain(local) {
         let canonical = SocketAddr::new(at.ip().to_canonical(), at.port());
-        if all.len() < MOST && !all.contains(&canonical) && may_try(at, source, here) {
-            all.push(canonical);
+        if all.len() == MOST || all.contains(&canonical) || !may_try(at, source, here) {
+            continue;
         }
+        if is_private(canonical.ip()) && !here.is_near(canonical.ip()) {
+            if elsewhere == MOST_ELSEWHERE {
+                continue;
+            }
+            elsewhere += 1;
+        }
+        all.push(canonical);
     }
     all
 }
@@ -231,6 +250,19 @@ mod tests {
             let cells = cells.collect::<Vec<_>>().join(" ");
             let _ = writeln!(out, "{address:28} {}", cells.trim_end());
         }
+        let _ = writeln!(
+            out,
+            "\nHow many are tried of 50 local addresses that the peer names, beside where the relay sees it:\n"
+        );
+        for of in ["192.168.1", "10.0.0", "172.16.0", "100.64.0", "198.51.100"] {
+            let cells = wheres.iter().map(|(_, here)| {
+                let local = (100..150).map(|n| format!("{of}.{n}:41001").parse().unwrap());
+                let seen = SocketAddr::new(here.seen[1], 41001);
+                format!("{:<15}", to_try(seen, local, here).len() - 1)
+            });
+            let cells = cells.collect::<Vec<_>>().join(" ");
+            let _ = writeln!(out, "{of:28} {}", cells.trim_end());
+        }
         out
     }
 
@@ -253,8 +285,14 @@ mod tests {
         );
         let seen: SocketAddr = "203.0.113.2:5000".parse().unwrap();
         let mapped = SocketAddr::new("::ffff:203.0.113.2".parse().unwrap(), 5000);
-        let local = (1..100).map(|n| SocketAddr::new(Ipv4Addr::new(10, 0, 0, n).into(), 5000));
-        let all = to_try(seen, std::iter::once(mapped).chain(local), &here);
+        let local = |a, b, c| {
+            (10..100).map(move |n| SocketAddr::new(Ipv4Addr::new(a, b, c, n).into(), 5000))
+        };
+        // A relay that lies about where it sees the peer opens no network that is not this node's own.
+        let all = to_try(seen, local(10, 0, 0).chain(local(172, 16, 0)), &here);
+        assert_eq!(all.len(), 1 + MOST_ELSEWHERE);
+        let far_first = local(10, 0, 0).chain(local(192, 168, 1));
+        let all = to_try(seen, std::iter::once(mapped).chain(far_first), &here);
         assert_eq!(all.len(), MOST);
         assert_eq!(all[0], seen);
         assert!(!all[1..].contains(&seen));

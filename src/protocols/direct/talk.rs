@@ -6,7 +6,7 @@ use std::time::Duration;
 use cepa_transports::{Network, PortListener, Remote, SharedPort};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::SemaphorePermit;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backend::random;
 use crate::identity::PeerId;
@@ -25,8 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long an attempt waits for another one to end; less than the peer waits for that.
 const TURN: Duration = Duration::from_secs(15);
 
-/// From when this end is ready until the other one begins: some round trips.
+/// From when the end that was dialled is ready until the other one begins: some round trips. Meanwhile it has its turn.
 const GO: Duration = Duration::from_secs(10);
+
+/// The part of that in which the end that has dialled measures, and waits for its turn.
+const READY: Duration = Duration::from_secs(8);
 
 /// For the peer to read why not.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -94,9 +97,8 @@ impl<'a> End<'a> {
         refused(theirs.refusal())?;
         let for_them = theirs.nonce().ok_or_else(no_sense)?;
         let (seen, offer) = self.offer(for_them, None).await?;
-        let plan = self.plan(&theirs, nonce, seen).await;
-        let plan = match plan {
-            Ok(plan) => plan,
+        let addresses = match self.to_try(&theirs, nonce, seen) {
+            Ok(addresses) => addresses,
             Err(why) => {
                 if let Ok(Ok(())) = timeout(
                     PATIENCE,
@@ -112,13 +114,23 @@ impl<'a> End<'a> {
         say(&mut stream, &offer).await?;
         let ready: Word = hear(&mut stream).await?;
         refused(ready.refusal())?;
+        let until = Instant::now() + READY;
         let mut half = Duration::MAX;
         for _ in 0..PINGS {
-            let ping = timeout(GO / 4, self.session.ping()).await;
+            let ping = timeout_at(until, self.session.ping()).await;
             let round_trip = ping.map_err(|_| silent())?.map_err(talk)?;
             half = half.min(round_trip / 2);
         }
-        say(&mut stream, &Word::done()).await?;
+        // Only now, that the peer is ready: whoever makes a node wait for its answers keeps nobody else from trying.
+        let plan = match self.take_turn(addresses, until).await {
+            Ok(plan) => plan,
+            Err(why) => {
+                let _ = timeout(GOODBYE, send(&mut stream, &Word::refused(&why.to_string()))).await;
+                return Err(why);
+            }
+        };
+        let said = timeout(GO - READY, send(&mut stream, &Word::done())).await;
+        said.map_err(|_| silent())?.map_err(talk)?;
         sleep(half).await;
         Ok(plan)
     }
@@ -137,16 +149,23 @@ impl<'a> End<'a> {
         say(stream, &offer).await?;
         let theirs: Offer = hear(stream).await?;
         refused(theirs.refusal())?;
-        let plan = match self.plan(&theirs, nonce, seen).await {
+        let planned = match self.to_try(&theirs, nonce, seen) {
+            Ok(addresses) => self.take_turn(addresses, Instant::now() + TURN).await,
+            Err(why) => Err(why),
+        };
+        let plan = match planned {
             Ok(plan) => plan,
             Err(why) => {
                 let _ = timeout(PATIENCE, send(stream, &Word::refused(&why.to_string()))).await;
                 return Err(why);
             }
         };
-        say(stream, &Word::done()).await?;
-        let go = timeout(GO, hear::<Word>(stream)).await;
-        let go = go.map_err(|_| silent())??;
+        // A peer that does not read this keeps others from trying no longer than one that does not answer.
+        let go = timeout(GO, async {
+            say(stream, &Word::done()).await?;
+            hear::<Word>(stream).await
+        });
+        let go = go.await.map_err(|_| silent())??;
         refused(go.refusal())?;
         Ok(plan)
     }
@@ -167,12 +186,12 @@ impl<'a> End<'a> {
     }
 
     /// What this end does with what the peer has offered.
-    async fn plan(
+    fn to_try(
         &self,
         theirs: &Offer,
         nonce: Nonce,
         seen: SocketAddr,
-    ) -> Result<Plan<'a>, NotDirect> {
+    ) -> Result<Vec<SocketAddr>, NotDirect> {
         let signed = theirs.seen.as_ref().ok_or_else(no_sense)?;
         let (relay, peer) = (self.relay.peer().id(), self.session.peer().id());
         let at = verify(signed, relay, peer, nonce).ok_or_else(no_sense)?;
@@ -181,8 +200,16 @@ impl<'a> End<'a> {
         if addresses.is_empty() {
             return Err(NotDirect::NoAddress);
         }
-        // Only now: whoever makes a node wait for what was said so far keeps nobody else from trying.
-        let turn = timeout(TURN, self.direct.turn.acquire()).await;
+        Ok(addresses)
+    }
+
+    /// Waits until no other attempt is under way, and listens.
+    async fn take_turn(
+        &self,
+        addresses: Vec<SocketAddr>,
+        until: Instant,
+    ) -> Result<Plan<'a>, NotDirect> {
+        let turn = timeout_at(until, self.direct.turn.acquire()).await;
         let turn = turn.map_err(|_| NotDirect::Busy)?;
         let listener = self.port.listen();
         Ok(Plan {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa_transports::SharedPort;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -11,12 +12,13 @@ use tokio::time::timeout;
 use super::message::{Begin, Offer, Word};
 use super::talk::hear;
 use super::*;
-use crate::identity::{AcceptAny, Identity, KeyKind};
-use crate::node::{Access, Events, Hint, NodeConfig, PeerAddr};
+use crate::identity::{AcceptAny, Identity, KeyKind, Refusal};
+use crate::node::{Access, Event, Events, Hint, NodeConfig, PeerAddr, ShareLimits, TurnedAway};
 use crate::protocols::relay::{Nonce, Relay, RelayConfig, Relays, where_seen};
 use crate::protocols::signed::Signed;
 use crate::resume;
-use crate::session::{ServiceStream, Session};
+use crate::session::{ConnectError, ServiceStream, Session};
+use crate::tls::TlsError;
 use crate::wire::{receive, send};
 
 /// The machine may be busy.
@@ -26,12 +28,16 @@ async fn soon<F: Future>(it: F) -> F::Output {
     timeout(SOON, it).await.expect("it hung")
 }
 
-fn node(durable: bool) -> (Node, Relays) {
+fn config(durable: bool) -> NodeConfig {
     let identity = Identity::generate(KeyKind::Ed25519).unwrap();
     let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
     config.stack.shared_port = true;
     config.stack.resume = durable.then(resume::Config::default);
-    let node = Node::new(config);
+    config
+}
+
+fn node(durable: bool) -> (Node, Relays) {
+    let node = Node::new(config(durable));
     let relays = Relays::on(&node).unwrap();
     (node, relays)
 }
@@ -223,12 +229,32 @@ async fn a_peer_that_lies_makes_a_node_connect_nowhere() {
         .unwrap();
     let (word, _stream) = liar.offers(stream, stale, &[at]).await;
     assert!(word.refusal().is_some());
-    // The third one is the last for a while, whatever came of them.
-    let (stream, _nonce) = liar.begin().await.unwrap();
-    drop(stream);
+    // That was the last one for a while, whatever came of it.
     let why = liar.begin().await.map(|_| ()).unwrap_err();
     assert!(why.contains("often enough"), "{why}");
     is_left_alone(&victim).await;
+}
+
+/// There is no relay between the two, and so nothing to try, however often it is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_tried_uses_up_nobodys_share() {
+    let (bob, _relays) = node(true);
+    let direct = Arc::new(direct_of(&bob));
+    bob.add_protocol(Arc::<Direct>::clone(&direct) as _)
+        .unwrap();
+    let at = bob.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await;
+    let at = PeerAddr::new(bob.id()).with_hint(Hint::Direct(at.unwrap()));
+    let (ann, _relays) = node(true);
+    let session = soon(ann.session(&at.unwrap())).await.unwrap();
+    for _ in 0..13 {
+        let mut stream = soon(session.open(reserved::NAT)).await.unwrap();
+        send(&mut stream, &Begin::new([3; 16])).await.unwrap();
+        let offer: Offer = soon(receive(&mut stream)).await.unwrap();
+        let why = offer.refusal().unwrap();
+        assert!(why.contains("no TCP connection whose port"), "{why}");
+    }
+    let (budget, now) = (&direct.budget, tokio::time::Instant::now());
+    assert!(budget.take(ann.id(), super::budget::Whose::Asked, now));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -293,16 +319,147 @@ async fn a_stranger_at_the_port_gets_nothing() {
     send(&mut stream, &Word::done()).await.unwrap();
     let stranger = Identity::generate(KeyKind::Ed25519).unwrap();
     let stranger = crate::stack::StackConfig::new(stranger, Arc::new(AcceptAny));
+    let mut events = world.bob.events();
     let dialled = Session::dial(&format!("tcp:{bob_at}").parse().unwrap(), &stranger).await;
-    let error = dialled.expect_err("a session with a stranger");
+    dialled.expect_err("a session with a stranger");
+    // It was bob who took the connection, and turned away whom it led to; not a system that refused the connection.
+    let reason = loop {
+        match soon(events.next()).await.expect("the node is gone") {
+            Event::TurnedAway { reason, .. } => break reason,
+            _ => {}
+        }
+    };
+    let stranger = stranger.identity.peer_id();
+    let TurnedAway::Connect(ConnectError::Tls(TlsError::Refused(refusal))) = &reason else {
+        panic!("turned away because {reason}");
+    };
     assert!(
-        !world
-            .bob
-            .sessions()
-            .iter()
-            .any(|(id, ..)| *id == stranger.identity.peer_id()),
-        "{error}"
+        matches!(refusal, Refusal::WrongPeer { presented, .. } if *presented == stranger),
+        "{refusal:?}"
     );
+    assert!(!world.bob.sessions().iter().any(|(id, ..)| *id == stranger));
+}
+
+/// What [`on`] makes, for tests that look into it.
+fn direct_of(node: &Node) -> Direct {
+    Direct {
+        node: node.handle(),
+        config: here(),
+        budget: Budget::default(),
+        turn: Semaphore::new(1),
+    }
+}
+
+/// As many strangers as the listener accepts, before any try leads to the peer, leave nothing to wait for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_at_every_connection_are_a_failed_attempt_and_no_panic() {
+    let world = world(true, here()).await;
+    let (ann, _relays) = node(true);
+    let session = soon(ann.session(&world.to_bob)).await.unwrap();
+    let direct = direct_of(&ann);
+    let stranger = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (found, streams) = tokio::sync::mpsc::channel(4);
+    for _ in 0..4 {
+        let own = SharedPort::of("127.0.0.1:0".parse().unwrap());
+        let stream = own.connect(stranger.local_addr().unwrap()).await.unwrap();
+        found.send(stream).await.unwrap();
+        drop(stranger.accept().await.unwrap());
+    }
+    drop(found);
+    let why = soon(super::trying::go_on_over(&direct, &session, streams)).await;
+    assert!(matches!(why, Err(NotDirect::NoWay(_))), "{why:?}");
+}
+
+/// A peer that says where it is, and then nothing.
+struct Silent {
+    node: Node,
+    relay: crate::identity::PeerId,
+    heard: tokio::sync::mpsc::UnboundedSender<()>,
+}
+
+impl Protocol for Silent {
+    fn names(&self) -> &[&'static str] {
+        &[reserved::NAT]
+    }
+
+    fn admission(&self, _name: &str) -> Admission {
+        Admission::OwnProof
+    }
+
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let mut stream = call.accept().await.unwrap();
+            let begin: Begin = receive(&mut stream).await.unwrap();
+            let below = self.node.session_with(self.relay).unwrap();
+            let seen = where_seen(&below, self.node.id(), begin.nonce()).await;
+            let offer = Offer::new(Some([5; 16]), seen.unwrap().1, &[]);
+            send(&mut stream, &offer).await.unwrap();
+            // What comes next is sent when it is decided what to try.
+            let theirs: Offer = receive(&mut stream).await.unwrap();
+            assert_eq!(theirs.refusal(), None);
+            let _ = self.heard.send(());
+            std::future::pending().await
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_goes_silent_keeps_nobody_else_from_trying() {
+    let (relay, _) = node(false);
+    Relay::on(&relay, RelayConfig::new(Access::Anyone)).unwrap();
+    let at = relay.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await;
+    let hint = Hint::Direct(at.unwrap());
+    let at = PeerAddr::new(relay.id()).with_hint(hint.clone()).unwrap();
+    let (bob, relays) = node(true);
+    let (heard, mut has_heard) = tokio::sync::mpsc::unbounded_channel();
+    let silent = Silent {
+        node: bob.handle(),
+        relay: relay.id(),
+        heard,
+    };
+    bob.add_protocol(Arc::new(silent)).unwrap();
+    soon(relays.register(&at)).await.unwrap();
+    let to_bob = format!("cepa://{}@relay:{}@{hint}", bob.id(), relay.id());
+    let (ann, _relays) = node(true);
+    let session = soon(ann.session(&to_bob.parse().unwrap())).await.unwrap();
+    let direct = direct_of(&ann);
+    let end = super::talk::End::of(&direct, &session, true).unwrap();
+    let ask = end.ask();
+    tokio::pin!(ask);
+    tokio::select! {
+        _ = &mut ask => panic!("the peer never said that it is ready"),
+        () = soon(async { has_heard.recv().await.unwrap() }) => {}
+    }
+    assert_eq!(direct.turn.available_permits(), 1);
+}
+
+/// Why a node that has this configuration does not take part, if so.
+async fn why_not(limits: ShareLimits, has_it: bool) -> NotDirect {
+    let mut config = config(true);
+    config.shares = limits;
+    let bob = Node::new(config);
+    if has_it {
+        on(&bob, here()).unwrap();
+    }
+    let at = bob.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await;
+    let at = PeerAddr::new(bob.id()).with_hint(Hint::Direct(at.unwrap()));
+    let (ann, _relays) = node(true);
+    let session = soon(ann.session(&at.unwrap())).await.unwrap();
+    let opened = soon(session.open(reserved::NAT)).await;
+    NotDirect::NotOffered(opened.err().expect("it was refused").into())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_at_a_limit_is_asked_again_and_one_without_it_is_not() {
+    let why = why_not(ShareLimits::default(), false).await;
+    assert!(why.is_final(), "{why}");
+    let none = crate::node::Limits {
+        all: 1,
+        peer: 0,
+        host: 0,
+    };
+    let why = why_not(ShareLimits::default().with_substreams(none), true).await;
+    assert!(!why.is_final(), "{why}");
 }
 
 #[tokio::test]

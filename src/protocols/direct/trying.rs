@@ -16,6 +16,7 @@ use crate::node::{Call, Event, Events, Path};
 use crate::session::{Backoff, PathInfo, Session};
 use crate::wire::{linger_close, send};
 
+use super::budget::Whose;
 use super::event::{DirectEvent, NotDirect};
 use super::message::{Begin, Offer};
 use super::punch::punch;
@@ -33,7 +34,7 @@ const QUEUE: usize = 4;
 
 /// Tries for a direct path to each peer that was dialled through a relay, as long as the node lives.
 pub(super) async fn watch(direct: Arc<Direct>, mut events: Events) {
-    let trying = Arc::new(Mutex::new(HashSet::new()));
+    let trying = Arc::new(Trying::default());
     while let Some(event) = events.next().await {
         let (Event::SessionUp { peer, path }
         | Event::SessionResumed { peer, path, .. }
@@ -41,12 +42,58 @@ pub(super) async fn watch(direct: Arc<Direct>, mut events: Events) {
         else {
             continue;
         };
-        if !is_for_us(&path) || !lock(&trying).insert(peer) {
+        if !is_for_us(&path) {
             continue;
         }
-        let (direct, trying) = (Arc::clone(&direct), Arc::clone(&trying));
+        let Some(entry) = Entry::new(&trying, peer) else {
+            continue;
+        };
+        let direct = Arc::clone(&direct);
         let node = direct.node.handle();
-        node.spawn(async move { keep_trying(&direct, peer, &trying).await });
+        node.spawn(async move { keep_trying(&direct, entry).await });
+    }
+}
+
+/// The peers for which a task tries.
+type Trying = Mutex<HashSet<PeerId>>;
+
+/// A peer in that list, until it is taken out or its task ends, by a panic too.
+struct Entry {
+    trying: Arc<Trying>,
+    peer: PeerId,
+    is_in: bool,
+}
+
+impl Entry {
+    /// None if the peer is in the list already.
+    fn new(trying: &Arc<Trying>, peer: PeerId) -> Option<Self> {
+        let is_new = lock(trying).insert(peer);
+        is_new.then(|| Self {
+            trying: Arc::clone(trying),
+            peer,
+            is_in: true,
+        })
+    }
+
+    /// What there is to try with; where that is nothing, the peer is taken out of the list under its lock, so that what happens later
+    /// begins anew.
+    fn still<T>(&mut self, find: impl FnOnce() -> Option<T>) -> Option<T> {
+        let mut trying = lock(&self.trying);
+        let found = find();
+        if found.is_none() {
+            trying.remove(&self.peer);
+            // The next entry of the peer is another task's.
+            self.is_in = false;
+        }
+        found
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.is_in {
+            lock(&self.trying).remove(&self.peer);
+        }
     }
 }
 
@@ -55,22 +102,16 @@ fn is_for_us(path: &Path) -> bool {
     path.dialled && path.via.len() == 1
 }
 
-/// Tries until there is a direct path, or nothing to try it for. The peer is taken out of the list under its lock, so that what happens
-/// later begins anew.
-async fn keep_trying(direct: &Direct, peer: PeerId, trying: &Mutex<HashSet<PeerId>>) {
-    let config = &direct.config;
+/// Tries until there is a direct path, or nothing to try it for.
+async fn keep_trying(direct: &Direct, mut entry: Entry) {
+    let (config, peer) = (&direct.config, entry.peer);
     let mut backoff = Backoff::new(config.pause, config.longest_pause);
     let mut pause = config.after;
     loop {
         sleep(pause).await;
         pause = backoff.pause();
-        let session = {
-            let mut trying = lock(trying);
-            let Some(session) = by_relay(direct, peer) else {
-                trying.remove(&peer);
-                return;
-            };
-            session
+        let Some(session) = entry.still(|| by_relay(direct, peer)) else {
+            return;
         };
         let reached = attempt(direct, &session).await;
         let is_final = reached.as_ref().is_err_and(NotDirect::is_final);
@@ -100,12 +141,15 @@ fn report(direct: &Direct, peer: PeerId, reached: Result<SocketAddr, NotDirect>)
 async fn attempt(direct: &Direct, session: &Session) -> Result<SocketAddr, NotDirect> {
     // Whom this node has dialled by its id is no stranger.
     let end = End::of(direct, session, true)?;
-    if !direct.budget.take(session.peer().id(), Instant::now()) {
-        return Err(NotDirect::TooOften);
-    }
+    pay(direct, session.peer().id(), Whose::Own)?;
     let plan = end.ask().await?;
     let (found, streams) = mpsc::channel(QUEUE);
     until_found(plan, found, go_on_over(direct, session, streams)).await
+}
+
+fn pay(direct: &Direct, peer: PeerId, whose: Whose) -> Result<(), NotDirect> {
+    let may = direct.budget.take(peer, whose, Instant::now());
+    may.then_some(()).ok_or(NotDirect::TooOften)
 }
 
 /// One attempt of the end that was dialled.
@@ -118,11 +162,9 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
     let Ok(begin) = hear::<Begin>(&mut stream).await else {
         return;
     };
-    let end = if direct.budget.take(peer, Instant::now()) {
-        End::of(direct, &session, is_named)
-    } else {
-        Err(NotDirect::TooOften)
-    };
+    // What cannot be tried costs nothing.
+    let end = End::of(direct, &session, is_named);
+    let end = end.and_then(|end| pay(direct, peer, Whose::Asked).map(|()| end));
     let planned = match end {
         Ok(end) => end.answer(&mut stream, &begin).await,
         Err(why) => {
@@ -178,7 +220,7 @@ async fn until_found(
 
 /// As client: the first connection on which the peer proves its key has the session; the others are looked at meanwhile only where
 /// that takes long.
-async fn go_on_over(
+pub(super) async fn go_on_over(
     direct: &Direct,
     session: &Session,
     mut streams: mpsc::Receiver<Stream>,
@@ -204,6 +246,8 @@ async fn go_on_over(
                     proving.push(async move { (at, direct.node.prove_direct(session, stream).await) });
                 }
             }
+            // Every try is made, the listener has had its share, and none of them was the peer.
+            else => return Err(NotDirect::NoWay("somebody else was at each end that was reached".into())),
         }
     }
 }
@@ -243,4 +287,29 @@ fn with_address(stream: Stream) -> Option<(Stream, SocketAddr)> {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Each change is whole after the one statement that makes it.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_leaves_the_list_however_its_task_ends() {
+        let (trying, peer) = (Arc::new(Trying::default()), PeerId::from_bytes([1; 32]));
+        let entry = Entry::new(&trying, peer).unwrap();
+        assert!(Entry::new(&trying, peer).is_none());
+        let task = tokio::spawn(async move {
+            let _entry = entry;
+            panic!("a bug");
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        let mut first = Entry::new(&trying, peer).expect("the peer is in the list for ever");
+        assert_eq!(first.still(|| Some(5)), Some(5));
+        assert!(Entry::new(&trying, peer).is_none());
+        // One that was taken out does not take out its successor.
+        assert_eq!(first.still(|| None::<()>), None);
+        let _second = Entry::new(&trying, peer).unwrap();
+        drop(first);
+        assert!(Entry::new(&trying, peer).is_none());
+    }
 }
