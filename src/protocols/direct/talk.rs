@@ -31,7 +31,7 @@ const GO: Duration = Duration::from_secs(10);
 /// The part of that in which the end that has dialled measures, and waits for its turn.
 const READY: Duration = Duration::from_secs(8);
 
-/// For the peer to read why not.
+/// For the last word to be sent, and for the peer to read why not.
 const GOODBYE: Duration = Duration::from_secs(3);
 
 /// Round trips that are measured; the quickest counts, since bulk may stand before the others.
@@ -125,11 +125,14 @@ impl<'a> End<'a> {
         let plan = match self.take_turn(addresses, until).await {
             Ok(plan) => plan,
             Err(why) => {
-                let _ = timeout(GOODBYE, send(&mut stream, &Word::refused(&why.to_string()))).await;
+                let word = Word::refused(&why.to_string());
+                if let Ok(Ok(())) = timeout(GOODBYE, send(&mut stream, &word)).await {
+                    linger_close(&mut stream, GOODBYE).await;
+                }
                 return Err(why);
             }
         };
-        let said = timeout(GO - READY, send(&mut stream, &Word::done())).await;
+        let said = timeout(GOODBYE, send(&mut stream, &Word::done())).await;
         said.map_err(|_| silent())?.map_err(talk)?;
         sleep(half).await;
         Ok(plan)
