@@ -154,7 +154,7 @@ pub(crate) fn notify_paths(
                 ),
                 #[cfg(feature = "nat")]
                 PathNotice::Direct { at } => {
-                    notify(peer, &now_direct(format_args!("{short}…"), at))
+                    notify(peer, &now_direct(format_args!("{short}…"), at));
                 }
                 PathNotice::Back { after, brief } => {
                     let after = in_words(after);

@@ -324,9 +324,9 @@ async fn a_stranger_at_the_port_gets_nothing() {
     dialled.expect_err("a session with a stranger");
     // It was bob who took the connection, and turned away whom it led to; not a system that refused the connection.
     let reason = loop {
-        match soon(events.next()).await.expect("the node is gone") {
-            Event::TurnedAway { reason, .. } => break reason,
-            _ => {}
+        let event = soon(events.next()).await.expect("the node is gone");
+        if let Event::TurnedAway { reason, .. } = event {
+            break reason;
         }
     };
     let stranger = stranger.identity.peer_id();
@@ -398,7 +398,7 @@ impl Protocol for Silent {
             let theirs: Offer = receive(&mut stream).await.unwrap();
             assert_eq!(theirs.refusal(), None);
             let _ = self.heard.send(());
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
     }
 }
@@ -446,7 +446,7 @@ async fn why_not(limits: ShareLimits, has_it: bool) -> NotDirect {
     let (ann, _relays) = node(true);
     let session = soon(ann.session(&at.unwrap())).await.unwrap();
     let opened = soon(session.open(reserved::NAT)).await;
-    NotDirect::NotOffered(opened.err().expect("it was refused").into())
+    NotDirect::NotOffered(opened.expect_err("it was refused").into())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
