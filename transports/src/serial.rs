@@ -12,11 +12,14 @@
 //! - **a hang-up** (the adapter was unplugged, or the other end of a pty was closed) is an error, never an end
 //!   of file: nothing on a line says that the peer meant to end.
 //!
+//! A listener opens its device again when it was gone. The number of a pty is soon somebody else's, a new terminal's say, whose keys would
+//! then come here: so another pty is opened only where the link to it was made anew.
+//!
 //! Settings that a pty cannot have (parity, 7 bits) are ignored by it, which is no failure; nor is RS-485 where
 //! the device has none, but that is remarked upon.
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -69,6 +72,8 @@ pub(crate) struct SerialListener {
     waiting: Option<Line>,
     /// Of the port as it was opened last.
     remarks: Vec<String>,
+    /// The pty that the path led to when it was opened last.
+    pty: Option<PtyAtPath>,
 }
 
 impl SerialListener {
@@ -80,6 +85,7 @@ impl SerialListener {
         // Opened at once, so that what is wrong with the device is told now.
         let line = Line::open(Action::Listen, endpoint, path, settings)?;
         Ok(Self {
+            pty: PtyAtPath::of(path),
             path: path.to_owned(),
             settings: settings.clone(),
             turn: Arc::new(Semaphore::new(1)),
@@ -96,7 +102,22 @@ impl SerialListener {
         // The semaphore is never closed, so this never fails.
         let permit = Arc::clone(&self.turn).acquire_owned().await.ok();
         if self.waiting.is_none() {
+            let pty = PtyAtPath::of(&self.path);
+            if let (Some(before), Some(now)) = (&self.pty, &pty)
+                && now.is_a_strangers(before)
+            {
+                let reason = "the pty is gone, and its number is another one's";
+                let advice = "make the link to the new one, or restart";
+                return Err(TransportError::new(
+                    Action::Accept,
+                    endpoint,
+                    Kind::NotFound,
+                    reason,
+                    advice,
+                ));
+            }
             let line = Line::open(Action::Accept, endpoint, &self.path, &self.settings)?;
+            self.pty = pty.or_else(|| self.pty.take());
             self.remarks.clone_from(&line.remarks);
             self.waiting = Some(line);
         }
@@ -307,6 +328,43 @@ fn is_pty(path: &Path) -> bool {
     path.starts_with("/dev/pts") || path.to_string_lossy().starts_with("/dev/ttys")
 }
 
+/// Which pty a path leads to, and by which links.
+#[derive(Debug)]
+struct PtyAtPath {
+    /// When it was made tells one from the next one of that number.
+    pty: Made,
+    links: Vec<Made>,
+}
+
+/// Device, inode, and when it was changed last, in seconds and nanoseconds. Using a terminal changes none of these.
+type Made = (u64, u64, i64, i64);
+
+/// As many links as the system follows.
+const LINKS: usize = 40;
+
+impl PtyAtPath {
+    fn of(path: &Path) -> Option<Self> {
+        let made = |meta: std::fs::Metadata| {
+            let (sec, nsec) = (meta.ctime(), meta.ctime_nsec());
+            (meta.dev(), meta.ino(), sec, nsec)
+        };
+        let pty = made(std::fs::metadata(path).ok()?);
+        let (mut links, mut at) = (Vec::new(), path.to_owned());
+        while let Ok(to) = std::fs::read_link(&at)
+            && links.len() < LINKS
+        {
+            links.push(made(at.symlink_metadata().ok()?));
+            at = at.parent().map_or_else(|| to.clone(), |dir| dir.join(&to));
+        }
+        is_pty(path).then_some(Self { pty, links })
+    }
+
+    /// Whether it is another one, and nobody has led the path there since.
+    fn is_a_strangers(&self, before: &Self) -> bool {
+        self.pty != before.pty && self.links == before.links
+    }
+}
+
 /// Opens a port beside the one that is in use, if nobody else has locked it.
 ///
 /// `keep_lines` has the modem lines stay as they are when the port is closed: no hang-up on close (`HUPCL`).
@@ -479,5 +537,89 @@ impl AsyncWrite for Line {
 
     fn is_write_vectored(&self) -> bool {
         true
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    use super::*;
+    use crate::listen;
+
+    fn pty() -> (OwnedFd, PathBuf) {
+        let master =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        (master, PathBuf::from(name.to_str().unwrap()))
+    }
+
+    /// A terminal that was opened behind one that is gone, and has its number.
+    fn of_the_same_number(path: &Path) -> OwnedFd {
+        let mut others = Vec::new();
+        loop {
+            let (master, at) = pty();
+            if at == path {
+                return master;
+            }
+            // Somebody else has it at the moment; the number is given away again when that is over.
+            others.push(master);
+            if others.len() > 64 {
+                others.clear();
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_terminal_is_not_opened_for_the_pty_whose_number_it_has() {
+        let place = tempfile::tempdir().unwrap();
+        let link = place.path().join("line");
+        for by_link in [true, false] {
+            let (master, at) = pty();
+            for name in ["line", "tty"] {
+                let _ = std::fs::remove_file(place.path().join(name));
+            }
+            std::os::unix::fs::symlink(&at, &link).unwrap();
+            // One link leads to the next one.
+            let tty = place.path().join("tty");
+            std::os::unix::fs::symlink("line", &tty).unwrap();
+            let path = if by_link { &tty } else { &at };
+            let endpoint = format!("serial:{}", path.display()).parse().unwrap();
+            let mut listener = listen(&endpoint).await.unwrap();
+            drop(master);
+            let lost = listener.accept().await.unwrap_err();
+            assert_eq!(lost.kind(), Kind::Lost, "{lost}");
+            // Times of files have the grain of the system's tick.
+            std::thread::sleep(Duration::from_millis(50));
+
+            let stranger = of_the_same_number(&at);
+
+            let error = listener.accept().await.unwrap_err();
+            assert!(error.to_string().contains("another one's"), "{error}");
+            let mode = tcgetattr(&stranger).unwrap();
+            assert!(
+                mode.local_modes
+                    .contains(rustix::termios::LocalModes::ICANON)
+            );
+            if by_link {
+                // Whoever makes the link anew means that one.
+                std::fs::remove_file(&link).unwrap();
+                std::os::unix::fs::symlink(&at, &link).unwrap();
+                // What is written before it is opened may be thrown away.
+                let writes = async {
+                    loop {
+                        rustix::io::write(&stranger, b"x").unwrap();
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                };
+                tokio::select! {
+                    accepted = listener.accept() => assert!(accepted.unwrap().is_some()),
+                    () = writes => {}
+                }
+            }
+        }
     }
 }
