@@ -57,7 +57,12 @@ async fn draw(mut standing: Current, room: Arc<Semaphore>) {
         let open = stack::connections().saturating_sub(room.available_permits());
         let is_connected = now.is_some_and(|it| it.session.path().is_some());
         let rates = is_connected.then(|| (to.a_second(), from.a_second()));
-        let line = line(bytes, rates, open, columns());
+        // Behind a shell's prompt (`&`) the terminal is somebody else's.
+        let line = if stderr::is_in_front() {
+            line(bytes, rates, open, columns())
+        } else {
+            String::new()
+        };
         if line != shown {
             stderr::status(line.clone());
             shown = line;

@@ -17,7 +17,8 @@ use std::thread;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use rustix::termios::tcgetwinsize;
+use rustix::process::getpgrp;
+use rustix::termios::{tcgetpgrp, tcgetwinsize};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -149,6 +150,12 @@ pub(crate) fn columns() -> usize {
         size => size.min(WIDTH),
     }
     .saturating_sub(1)
+}
+
+/// Whether the terminal is this process's to draw on, as far as a shell has a say in it.
+pub(crate) fn is_in_front() -> bool {
+    // A terminal that is not this session's has no group that could be another one.
+    tcgetpgrp(io::stderr()).map_or(true, |front| front == getpgrp())
 }
 
 /// What shows a text where the status line `before` is seen, and the line `after` is to be seen behind it.

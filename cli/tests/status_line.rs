@@ -135,3 +135,31 @@ fn there_is_none_where_nobody_wants_it() {
     assert_eq!(code, Some(0));
     assert!(!said.contains('\x1b') && !said.contains("out "), "{said}");
 }
+
+/// Behind a shell's prompt the terminal is somebody else's.
+#[test]
+fn it_is_shown_in_front_only() {
+    let place = Place::new();
+    let server = serve(&place);
+    let (at, local) = (server.address(), closed_port());
+    let mut desk = Desk::of(&place, &["sh", "-i"], (24, 80), |shell| {
+        shell.env("PS1", "ready=");
+    });
+    desk.until("ready=");
+    let tool = common::bin().display();
+    desk.type_in(&format!(
+        "{tool} forward {at} --trust any -L 127.0.0.1:{local}=web &\r"
+    ));
+    desk.until("listening on");
+    let mut open = TcpStream::connect(("127.0.0.1", local)).unwrap();
+    echoes(&mut open);
+    thread::sleep(Duration::from_secs(1));
+    desk.type_in("fg\r");
+    desk.until("fg\r\n");
+    assert!(!desk.passed.contains(" connection"), "{:?}", desk.passed);
+    desk.until("; 1 connection");
+    desk.type_in("\x03");
+    desk.until("ready=");
+    desk.type_in("exit\r");
+    desk.leave();
+}
