@@ -38,6 +38,9 @@ use super::table::{Origin, Table};
 /// How long a peer may take to answer a goodbye.
 pub(super) const GOODBYE: Duration = Duration::from_secs(3);
 
+/// How often it is looked whether those have said theirs that have to be first.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
 /// What it ends with is the text of its error, if there was one.
 type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Option<String>> + Send + Sync>;
 
@@ -286,6 +289,18 @@ impl Core {
     pub(super) fn end(&self) {
         self.stop.cancel();
         self.over.cancel();
+    }
+
+    /// Waits, as long as a goodbye may take, until no session leads through this peer: what a relay carries has taken leave before
+    /// the session with the relay does, or its peers would read that they were cut off.
+    pub(super) async fn nothing_goes_through(&self, relay: PeerId) {
+        let gone = async {
+            let leads_there = |(_, live): &(PeerId, Live)| live.current().via.contains(&relay);
+            while self.sessions().iter().any(leads_there) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let _ = timeout(GOODBYE, gone).await;
     }
 
     /// Closes a session because the node shuts down, and says how it ended.

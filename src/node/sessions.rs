@@ -335,7 +335,10 @@ async fn serve_all(core: &Arc<Core>, live: &Live) -> SessionEnd {
     };
     tokio::select! {
         end = refusing => end,
-        () = core.over() => core.close(&live.session).await,
+        () = core.over() => {
+            core.nothing_goes_through(live.who.id).await;
+            core.close(&live.session).await
+        }
         // Who has no connection hears nothing and comes too late: what it has open here would end for no reason but time.
         end = parked(live) => end,
     }

@@ -219,3 +219,36 @@ async fn come_back(relays: &Relays, at: &PeerAddr, session: &Session, kill: u64)
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// What a relay carries takes leave before the session with the relay does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_shuts_down_behind_a_relay_tells_its_peers() {
+    let done = async {
+        for durable in [true, false] {
+            let of_relay = config(false);
+            let relay = Killable::start(of_relay.clone(), None).await;
+            let way = format!("{}@tcp:{}", of_relay.stack.identity.peer_id(), relay.at);
+            let hidden = Node::new(config(durable));
+            let relays = Relays::on(&hidden).unwrap();
+            let at_relay: PeerAddr = format!("cepa://{way}").parse().unwrap();
+            relays.register(&at_relay).await.unwrap();
+            let mut sessions = Vec::new();
+            let mut clients = Vec::new();
+            for _ in 0..4 {
+                let client = Node::new(config(durable));
+                let of_client = Relays::on(&client).unwrap();
+                let address: PeerAddr = format!("cepa://{}@relay:{way}", hidden.id())
+                    .parse()
+                    .unwrap();
+                sessions.push(client.session(&address).await.unwrap());
+                clients.push((client, of_client));
+            }
+            hidden.shutdown(Duration::ZERO).await;
+            for session in sessions {
+                let end = session.closed().await;
+                assert!(end.is_clean(), "durable {durable}: {end}");
+            }
+        }
+    };
+    tokio::time::timeout(LONGEST, done).await.expect("it hung");
+}
