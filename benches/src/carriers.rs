@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use cepa::Side;
 use cepa::identity::{Identity, KeyKind, Pinned};
-use cepa::session::{ServiceStream, Session};
+use cepa::session::Session;
 use cepa::stack::StackConfig;
 use cepa::transports::{Endpoint, dial, listen};
 use clap::Args;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::Outcome;
 use crate::figure::CARRIERS;
-use crate::measure::{Run, Stopwatch, median};
+use crate::measure::{Run, median};
+use crate::one_way::{bulk, pair};
 use crate::workloads::pingpong;
 
 #[derive(Args)]
@@ -63,9 +63,6 @@ const CARRIERS_OF_A_NETWORK: [Carrier; 3] = [
 
 /// What one carrier did in one round: a transfer, and the middle of its round trips in microseconds.
 type Done = (Run, f64);
-
-/// Bytes of one write.
-const WRITE: usize = 64 << 10;
 
 pub(crate) fn run(options: &Options) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -135,42 +132,4 @@ async fn over(at: &str, client: &StackConfig, server: &StackConfig) -> Outcome<(
     };
     let (near, far) = tokio::join!(dialled, accepted);
     Ok((near?, far?))
-}
-
-async fn pair(near: &Session, far: &Session) -> Outcome<(ServiceStream, ServiceStream)> {
-    let (opened, accepted) = tokio::join!(near.open("bench"), async {
-        Outcome::Ok(far.accept().await?.accept().await?)
-    });
-    Ok((opened?, accepted?))
-}
-
-/// So many bytes one way, up to the answer that all have come.
-async fn bulk((mut out, mut into): (ServiceStream, ServiceStream), bytes: u64) -> Outcome<Run> {
-    let reading = tokio::spawn(async move {
-        let mut space = vec![0; WRITE];
-        let mut left = bytes;
-        while left > 0 {
-            let n = into.read(&mut space).await?;
-            if n == 0 {
-                return Err("the stream ended early".into());
-            }
-            left -= n as u64;
-        }
-        into.write_u8(1).await?;
-        into.flush().await?;
-        Outcome::Ok(into)
-    });
-    let piece = vec![7; WRITE];
-    let watch = Stopwatch::start()?;
-    let mut left = bytes;
-    while left > 0 {
-        let n = usize::try_from(left).unwrap_or(WRITE).min(WRITE);
-        out.write_all(piece.get(..n).unwrap_or_default()).await?;
-        left -= n as u64;
-    }
-    out.flush().await?;
-    out.read_u8().await?;
-    let run = watch.stop()?;
-    reading.await??;
-    Ok(run)
 }

@@ -36,6 +36,7 @@ mod link;
 mod load;
 mod measure;
 mod mesh;
+mod one_way;
 mod outcome;
 mod peers;
 mod ratios;

@@ -71,6 +71,22 @@ fn hides(output: &Output) -> String {
     all
 }
 
+/// A server that is somebody else than its place's user, whom it allows; and its id.
+fn serve_as_another(place: &Place) -> (Server, String) {
+    let own = place.succeeds(&["id", "show"]);
+    let (key, id) = place.identity("server.pem");
+    let words = [
+        "tcp:127.0.0.1:0",
+        "--allow",
+        own.trim(),
+        "--identity",
+        &key,
+        "--service",
+        "up=echo:",
+    ];
+    (place.serve(&words), id)
+}
+
 #[test]
 fn a_stranger_makes_no_server_log_its_owner_s_secrets() {
     let place = Place::new();
@@ -111,18 +127,7 @@ fn a_stranger_makes_no_server_log_its_owner_s_secrets() {
 #[test]
 fn a_stranger_who_is_dialled_makes_no_command_say_its_user_s_secrets() {
     let place = Place::new();
-    let own = place.succeeds(&["id", "show"]);
-    let (key, id) = place.identity("server.pem");
-    let words = [
-        "tcp:127.0.0.1:0",
-        "--allow",
-        own.trim(),
-        "--identity",
-        &key,
-        "--service",
-        "up=echo:",
-    ];
-    let server = place.serve(&words);
+    let (server, id) = serve_as_another(&place);
     let proxy = Proxy::new(LOGIN);
     let address = format!("{},proxy=http://me:SECRET@{}", server.address(), proxy.at);
     for command in [&["connect"][..], &["ping"], &["services"], &["status"]] {
@@ -144,18 +149,7 @@ fn a_stranger_who_is_dialled_makes_no_command_say_its_user_s_secrets() {
 #[test]
 fn a_remembered_address_keeps_its_proxy_and_headers() {
     let place = Place::new();
-    let own = place.succeeds(&["id", "show"]);
-    let (key, id) = place.identity("server.pem");
-    let words = [
-        "tcp:127.0.0.1:0",
-        "--allow",
-        own.trim(),
-        "--identity",
-        &key,
-        "--service",
-        "up=echo:",
-    ];
-    let server = place.serve(&words);
+    let (server, id) = serve_as_another(&place);
     let proxy = Proxy::new(LOGIN);
     let address = format!("{},proxy=http://me:SECRET@{}", server.address(), proxy.at);
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cepa::identity::{Identity, KeyKind, Pinned};
 use cepa::resume;
-use cepa::session::{ServiceStream, Session};
+use cepa::session::Session;
 use cepa::stack::StackConfig;
 use cepa::transports::{Layer, Stream};
 use cepa::{ByteStream, Side};
@@ -79,12 +79,4 @@ pub(super) async fn over(
         return Err("the session is not of the kind that was wanted".into());
     }
     Ok((near, far))
-}
-
-/// A substream of a session and its other end.
-pub(super) async fn pair(near: &Session, far: &Session) -> Outcome<(ServiceStream, ServiceStream)> {
-    let (opened, accepted) = tokio::join!(near.open("bench"), async {
-        Outcome::Ok(far.accept().await?.accept().await?)
-    });
-    Ok((opened?, accepted?))
 }

@@ -7,10 +7,11 @@ use cepa::transports::testkit::{LineSettings, cable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::ends::{Kind, Peers, over, pair};
+use super::ends::{Kind, Peers, over};
 use crate::Outcome;
 use crate::figure::DURABLE;
 use crate::measure::number;
+use crate::one_way::pair;
 
 /// Bytes a second of 115,200 baud.
 const RATE: f64 = 11_520.0;

@@ -5,11 +5,12 @@ use std::time::Duration;
 use cepa::session::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::ends::{Kind, Peers, over_tcp, pair};
+use super::ends::{Kind, Peers, over_tcp};
 use super::options::Options;
 use crate::Outcome;
 use crate::figure::DURABLE;
 use crate::measure::{allow_descriptors, number, resident_bytes};
+use crate::one_way::pair;
 
 /// Sessions of one pair of peers: no more of one peer are kept.
 const OF_PEER: usize = 50;

@@ -35,7 +35,7 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
     });
     let near = Session::dial(&at, &peers.client).await?;
     let far = sessions.recv().await.ok_or("no session")?;
-    let (from, to) = super::ends::pair(&near, &far).await?;
+    let (from, to) = crate::one_way::pair(&near, &far).await?;
     let longest = [gaps(from), tick(to)];
 
     // The ticks go from the far end to the near one.

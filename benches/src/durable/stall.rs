@@ -9,9 +9,10 @@ use cepa::transports::testkit::{CableEnd, LineSettings, cable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::ends::{Kind, Peers, over, pair};
+use super::ends::{Kind, Peers, over};
 use crate::Outcome;
 use crate::figure::DURABLE;
+use crate::one_way::pair;
 
 /// Bytes a second of the path: 100 Mbit/s.
 const RATE: f64 = 12.5e6;

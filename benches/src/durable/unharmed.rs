@@ -2,17 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-use super::ends::{Kind, Peers, over_tcp, pair};
+use super::ends::{Kind, Peers, over_tcp};
 use super::options::Options;
 use crate::Outcome;
 use crate::figure::DURABLE;
-use crate::measure::{Run, Stopwatch, median};
+use crate::measure::{Run, median};
+use crate::one_way::{bulk, pair};
 use crate::workloads::pingpong;
-
-/// Bytes of one write.
-const WRITE: usize = 64 << 10;
 
 pub(super) async fn run(options: &Options) -> Outcome<()> {
     let peers = Peers::new()?;
@@ -26,7 +22,7 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
     for round in 0..=options.rounds {
         let (mut plain, mut durable) = (None, None);
         for kind in kinds(round) {
-            let run = bulk(&peers.of(kind), bytes).await?;
+            let run = transfer(&peers.of(kind), bytes).await?;
             *match kind {
                 Kind::Plain => &mut plain,
                 Kind::Durable => &mut durable,
@@ -64,36 +60,10 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
     DURABLE.at_most("round-trip-p50-ratio", median(&trips), "of plain", 1.05)
 }
 
-/// So many bytes one way, up to the answer that all have come.
-async fn bulk(peers: &Peers, bytes: u64) -> Outcome<Run> {
+/// A transfer over a connection of its own.
+async fn transfer(peers: &Peers, bytes: u64) -> Outcome<Run> {
     let (near, far) = over_tcp(peers).await?;
-    let (mut out, mut into) = pair(&near, &far).await?;
-    let reading = tokio::spawn(async move {
-        let mut space = vec![0; WRITE];
-        let mut left = bytes;
-        while left > 0 {
-            let n = into.read(&mut space).await?;
-            if n == 0 {
-                return Err("the stream ended early".into());
-            }
-            left -= n as u64;
-        }
-        into.write_u8(1).await?;
-        into.flush().await?;
-        Outcome::Ok(into)
-    });
-    let piece = vec![7; WRITE];
-    let watch = Stopwatch::start()?;
-    let mut left = bytes;
-    while left > 0 {
-        let n = usize::try_from(left).unwrap_or(WRITE).min(WRITE);
-        out.write_all(piece.get(..n).unwrap_or_default()).await?;
-        left -= n as u64;
-    }
-    out.flush().await?;
-    out.read_u8().await?;
-    let run = watch.stop()?;
-    reading.await??;
+    let run = bulk(pair(&near, &far).await?, bytes).await?;
     near.close().await;
     Ok(run)
 }
