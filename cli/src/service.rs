@@ -82,7 +82,16 @@ pub(crate) struct Services {
 }
 
 /// Why a call is not served, if it is not: asked beside who may open the service.
-type Gate = Box<dyn Fn(&Call) -> Option<String> + Send + Sync>;
+type Gate = Box<dyn Fn(&Call, Asked) -> Option<String> + Send + Sync>;
+
+/// When a gate is asked.
+#[derive(Clone, Copy)]
+pub(crate) enum Asked {
+    /// Before anything is done for the call.
+    First,
+    /// Once there is what the peer wants, and only its substream is to be accepted.
+    Opened,
+}
 
 /// The forms of services that have messages beside their bytes.
 struct Framing(Arc<Services>);
@@ -220,13 +229,16 @@ impl Services {
     }
 
     /// Asks for each call, too, whether it is served.
-    pub(crate) fn ask(&self, gate: impl Fn(&Call) -> Option<String> + Send + Sync + 'static) {
+    pub(crate) fn ask(
+        &self,
+        gate: impl Fn(&Call, Asked) -> Option<String> + Send + Sync + 'static,
+    ) {
         let _ = self.gate.set(Box::new(gate));
     }
 
     /// The call, unless it is turned away.
-    async fn passed(&self, call: Call) -> Option<Call> {
-        let Some(why) = self.gate.get().and_then(|gate| gate(&call)) else {
+    async fn passed(&self, call: Call, asked: Asked) -> Option<Call> {
+        let Some(why) = self.gate.get().and_then(|gate| gate(&call, asked)) else {
             return Some(call);
         };
         let _ = call.refuse(&why).await;
@@ -253,7 +265,7 @@ impl Services {
 
     /// Serves one substream to its end. Errors are logged here, and are nobody else's.
     async fn serve(&self, call: Call, name: &str, target: &Target) {
-        let Some(call) = self.passed(call).await else {
+        let Some(call) = self.passed(call, Asked::First).await else {
             return;
         };
         let peer = call.peer().id();
@@ -262,6 +274,9 @@ impl Services {
             Target::Echo => Box::pin(self.echo(call)),
             Target::Demo => Box::pin(self.demo(call)),
             Target::Forward(to) => Box::pin(async move {
+                let Some(call) = self.passed(call, Asked::Opened).await else {
+                    return Ok(());
+                };
                 let done = self.forwarder.forward(call, to).await;
                 done.map_err(|e| e.to_string())
             }),
@@ -312,7 +327,7 @@ impl Services {
 
     /// The same, with messages beside the bytes.
     async fn serve_framed(&self, call: Call) {
-        let Some(call) = self.passed(call).await else {
+        let Some(call) = self.passed(call, Asked::First).await else {
             return;
         };
         let asked = call.service().to_owned();
@@ -380,10 +395,16 @@ impl Services {
             Form::Status => Box::pin(self.with_status(&name, &target, call)).await,
             Form::Console => Box::pin(self.console(&name, &target, call)).await,
             Form::Attached(kept) => {
+                let Some(call) = self.passed(call, Asked::Opened).await else {
+                    return;
+                };
                 let with = (&self.keeper, &self.sources, &self.inner);
                 Box::pin(service_kept::attach(with, kept, &name, &target, call)).await
             }
             Form::Watched(kept) => {
+                let Some(call) = self.passed(call, Asked::Opened).await else {
+                    return;
+                };
                 let (sources, allowed) = (&self.sources, self.is_watched(&name));
                 let inner = &self.inner;
                 Box::pin(service_watched::watch(
@@ -401,7 +422,8 @@ impl Services {
     }
 
     async fn accept(&self, call: Call) -> Result<Onion<Substream>, String> {
-        accept(call, &self.inner).await
+        let passed = self.passed(call, Asked::Opened).await;
+        accept(passed.ok_or("it was turned away")?, &self.inner).await
     }
 
     /// What is built in has no descriptor, but takes as much.

@@ -27,7 +27,7 @@ use crate::keep::{Keep, in_words};
 use crate::mesh_node::Mesh;
 use crate::reach;
 use crate::say::{Line, on_screen};
-use crate::service::Services;
+use crate::service::{Asked, Services};
 use crate::service_check;
 use crate::signal::Signals;
 use crate::stack::{self, carries_session};
@@ -119,7 +119,13 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
     };
     services.ask({
         let tickets = tickets.clone();
-        move |call| Some(tickets.admits(call.session()).err()?.to_string())
+        move |call, asks| {
+            let judged = match asks {
+                Asked::First => tickets.admits(call.session()),
+                Asked::Opened => tickets.uses(call.session()),
+            };
+            Some(judged.err()?.to_string())
+        }
     });
     let mut signals = Signals::watch();
     tokio::select! {

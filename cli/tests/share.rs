@@ -308,6 +308,37 @@ fn uses_and_time_run_out_and_ones_own_ticket_is_recognised_each_in_its_own_words
 }
 
 #[test]
+fn only_a_service_that_was_opened_is_a_use_of_the_ticket() {
+    let (ann, bob) = (Place::new(), Place::new());
+    bob.succeeds(&["id", "show"]);
+    let words = ["up=echo:", "shut=tcp:127.0.0.1:1", "--listen", "tcp:127.0.0.1:0"];
+    let share = Share::start(&ann, &[&words[..], &["--uses", "1"]].concat());
+    let ticket = &share.ticket;
+    // To look, to mistype, and to find nobody behind a service is none.
+    for _ in 0..2 {
+        bob.succeeds(&["ping", ticket, "--count", "1"]);
+        bob.succeeds(&["services", ticket]);
+        bob.fails(&["connect", ticket, "ub"], 7);
+        bob.fails(&["connect", ticket, "shut"], 7);
+    }
+    // A forward that has no connection yet has used nothing, and all its connections are one use.
+    let (server, port) = forward(&bob, ticket, "0=up");
+    for what in ["one", "two"] {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(what.as_bytes()).unwrap();
+        let mut got = [0; 3];
+        stream.read_exact(&mut got).unwrap();
+        assert_eq!(&got, what.as_bytes());
+    }
+    for words in [&["connect", ticket, "up"][..], &["services", ticket]] {
+        let line = bob.fails(words, 7);
+        assert!(line.contains("used up"), "{line}");
+    }
+    drop(server);
+}
+
+#[test]
 fn a_ticket_never_leads_to_a_wildcard_and_a_slip_in_it_is_noticed() {
     let (ann, bob) = (Place::new(), Place::new());
     bob.succeeds(&["id", "show"]);

@@ -19,15 +19,22 @@ use super::wire::{MAX_SERVICES, Shown, TicketRefusal, Verdict};
 /// Time for a peer to show what it has, and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sessions that have shown the ticket and are remembered; beyond that the first is forgotten, and has to show it again. More than
-/// one peer may have at once.
+/// Sessions that have shown the ticket and are remembered; beyond that the first is forgotten, and has to show it again: one that has
+/// used nothing, if there is one. More than one peer may have at once.
 const SESSIONS: usize = 64;
 
 /// What became of somebody who showed a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TicketEvent {
-    /// It was let in.
+    /// It has shown the ticket, whose uses are counted, and has used none yet.
+    Shown {
+        /// Who.
+        peer: PeerId,
+        /// How many uses there are.
+        left: u32,
+    },
+    /// It was let in; where uses are counted, to a service.
     Used {
         /// Who.
         peer: PeerId,
@@ -46,7 +53,9 @@ pub enum TicketEvent {
 impl ProtocolEvent for TicketEvent {
     fn peer(&self) -> Option<PeerId> {
         match self {
-            Self::Used { peer, .. } | Self::Refused { peer, .. } => Some(*peer),
+            Self::Shown { peer, .. } | Self::Used { peer, .. } | Self::Refused { peer, .. } => {
+                Some(*peer)
+            }
         }
     }
 }
@@ -54,6 +63,7 @@ impl ProtocolEvent for TicketEvent {
 impl fmt::Display for TicketEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Shown { peer, left } => write!(f, "{peer} shows the ticket; uses left: {left}"),
             Self::Used { peer, left: None } => write!(f, "{peer} uses the ticket"),
             Self::Used {
                 peer,
@@ -84,14 +94,27 @@ struct State {
     open: OpenInvitation,
     holder: Option<PeerId>,
     left: Option<u32>,
-    /// By what makes each of them the only one of its kind.
-    sessions: VecDeque<[u8; 32]>,
+    sessions: VecDeque<Shower>,
+}
+
+impl State {
+    fn shower(&mut self, key: &[u8; 32]) -> Option<&mut Shower> {
+        self.sessions.iter_mut().find(|it| it.key == *key)
+    }
+}
+
+/// A session that has shown the ticket.
+struct Shower {
+    /// What makes it the only one of its kind.
+    key: [u8; 32],
+    /// It has opened a service, which is a use of the ticket; more of them are the same use.
+    has_used: bool,
 }
 
 impl Tickets {
     /// Lets a node take a ticket, for these services, as often as `uses` says. The node's trust has to let strangers in; `bound`
     /// is told of the first peer that shows the ticket, before that peer is answered, and is where the
-    /// services are opened to it. Each of them has to ask [`admits`](Self::admits). `now` is the clock that the ticket's end goes by.
+    /// services are opened to it. Each of them has to ask [`admits`](Self::admits), and [`uses`](Self::uses) where those are counted. `now` is the clock that the ticket's end goes by.
     ///
     /// At most [`MAX_SERVICES`]; what is beyond that is not named to who shows the ticket.
     ///
@@ -124,19 +147,21 @@ impl Tickets {
         Ok(Self { inner })
     }
 
-    /// Whether a session may open the services now.
+    /// Whether a session may open the services now. It uses nothing up: what can't be opened is no use of the ticket, and no more is a
+    /// look at what there is.
     ///
     /// # Errors
-    /// [`TicketRefusal::NotShown`] or [`TicketRefusal::Expired`].
+    /// [`TicketRefusal::NotShown`], [`TicketRefusal::Expired`] or [`TicketRefusal::UsedUp`].
     pub fn admits(&self, session: &Session) -> Result<(), TicketRefusal> {
-        let key = session.tls_exporter();
-        if !self.inner.state().sessions.contains(key) {
-            return Err(TicketRefusal::NotShown);
-        }
-        if (self.inner.now)() >= self.inner.expires {
-            return Err(TicketRefusal::Expired);
-        }
-        Ok(())
+        self.inner.admits(session, false)
+    }
+
+    /// The same, and the session opens one now: the first that it opens is a use of the ticket.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn uses(&self, session: &Session) -> Result<(), TicketRefusal> {
+        self.inner.admits(session, true)
     }
 
     /// Who was the first, if anybody was.
@@ -159,7 +184,32 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Judges a proof; gives our answer, and how many uses are left.
+    /// Whether a session may open a service; and that it does so.
+    fn admits(&self, session: &Session, opens: bool) -> Result<(), TicketRefusal> {
+        let mut state = self.state();
+        let left = state.left;
+        let shower = state.shower(session.tls_exporter());
+        let shower = shower.ok_or(TicketRefusal::NotShown)?;
+        if (self.now)() >= self.expires {
+            return Err(TicketRefusal::Expired);
+        }
+        let Some(left) = left.filter(|_| !shower.has_used) else {
+            return Ok(());
+        };
+        let left = left.checked_sub(1).ok_or(TicketRefusal::UsedUp)?;
+        if opens {
+            shower.has_used = true;
+            state.left = Some(left);
+            drop(state);
+            self.node.emit(TicketEvent::Used {
+                peer: session.peer().id(),
+                left: Some(left),
+            });
+        }
+        Ok(())
+    }
+
+    /// Judges a proof; gives our answer, and how many uses are left to a session that has had none.
     fn judge(
         &self,
         session: &Session,
@@ -181,21 +231,24 @@ impl Inner {
         if state.holder.is_some_and(|holder| !peer.is(&holder)) {
             return Err(TicketRefusal::Taken);
         }
-        if state.sessions.contains(&key) {
-            return Ok((answer, state.left));
+        let left = state.left;
+        if state.shower(&key).is_some() {
+            return Ok((answer, left));
         }
-        if let Some(left) = state.left {
-            state.left = Some(left.checked_sub(1).ok_or(TicketRefusal::UsedUp)?);
+        if left == Some(0) {
+            return Err(TicketRefusal::UsedUp);
         }
         if state.holder.is_none() {
             state.holder = Some(peer.id());
             (self.bound)(peer.id());
         }
         if state.sessions.len() == SESSIONS {
-            state.sessions.pop_front();
+            let idle = state.sessions.iter().position(|it| !it.has_used);
+            state.sessions.remove(idle.unwrap_or(0));
         }
-        state.sessions.push_back(key);
-        Ok((answer, state.left))
+        let has_used = false;
+        state.sessions.push_back(Shower { key, has_used });
+        Ok((answer, left))
     }
 }
 
@@ -236,7 +289,10 @@ async fn serve(inner: &Inner, call: Call) {
     let _kept = judged.is_ok().then(|| context.keep_session());
     let verdict = match judged {
         Ok((answer, left)) => {
-            inner.node.emit(TicketEvent::Used { peer, left });
+            inner.node.emit(match left {
+                Some(left) => TicketEvent::Shown { peer, left },
+                None => TicketEvent::Used { peer, left },
+            });
             Verdict::granted(answer, inner.services.clone())
         }
         Err(why) => {
