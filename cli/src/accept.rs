@@ -1,5 +1,7 @@
 //! A call is served with what that takes of its peer's part, or refused. The peer reads why, where that is its business.
 
+use std::sync::OnceLock;
+
 use cepa::mux::Substream;
 use cepa::node::{Call, Exceeded, Resource, Share};
 use cepa::onion::Onion;
@@ -30,6 +32,39 @@ pub(crate) const ONE: Cost = &[(Resource::Descriptors, 1)];
 
 /// A transfer of files: a thread, and what it has open at a time.
 pub(crate) const TRANSFER: Cost = &[(Resource::Children, 1), (Resource::Descriptors, 8)];
+
+/// Why a call is not served, if it is not: asked beside who may open the service, where somebody asks.
+#[derive(Default)]
+pub(crate) struct Gate(OnceLock<WhyNot>);
+
+type WhyNot = Box<dyn Fn(&Call, Asked) -> Option<String> + Send + Sync>;
+
+/// When a gate is asked.
+#[derive(Clone, Copy)]
+pub(crate) enum Asked {
+    /// Before anything is done for the call.
+    First,
+    /// Once there is what the peer wants, and only its substream is to be accepted.
+    Opened,
+}
+
+impl Gate {
+    pub(crate) fn set(
+        &self,
+        why_not: impl Fn(&Call, Asked) -> Option<String> + Send + Sync + 'static,
+    ) {
+        let _ = self.0.set(Box::new(why_not));
+    }
+
+    /// The call, unless it is turned away.
+    pub(crate) async fn passed(&self, call: Call, asked: Asked) -> Option<Call> {
+        let Some(why) = self.0.get().and_then(|why_not| why_not(&call, asked)) else {
+            return Some(call);
+        };
+        let _ = call.refuse(&why).await;
+        None
+    }
+}
 
 /// Holds that for a call.
 pub(crate) fn hold(call: &Call, to: &Endpoint) -> Result<Share, Exceeded> {

@@ -531,7 +531,7 @@ async fn met(person: Person, address: &Endpoint, id: PeerId) -> Result<(), Failu
     }
     let known = folder::known_peers()?;
     let met = known.meet(&person.place, id, Origin::Asked, folder::now());
-    if let Some(learned) = met.map_err(|e| refused(&e, address))? {
+    if let Some(learned) = met.map_err(|e| refused(&e, address, None))? {
         say(learned);
     }
     Ok(())

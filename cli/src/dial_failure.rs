@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cepa::identity::{Identity, KnownPeer, Refusal};
+use cepa::identity::{Identity, KnownPeer, PeerId, Refusal};
 use cepa::session::ConnectError;
 use cepa::tls::TlsError;
 use cepa::transports::Endpoint;
@@ -17,8 +17,11 @@ use crate::{ask, folder, trust};
 /// standard error may be held open by what it left behind (one second).
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// A refusal of ours in the user's words, with the command that would mend it.
-pub(crate) fn refused(refusal: &Refusal, address: &Endpoint) -> Failure {
+/// A refusal of ours in the user's words, with the command that would mend it; `own`: our id, where that could be who answered.
+pub(crate) fn refused(refusal: &Refusal, address: &Endpoint, own: Option<PeerId>) -> Failure {
+    if let Some(failure) = somebody_else(refusal, address, own) {
+        return failure;
+    }
     match refusal {
         Refusal::Unknown { presented } => {
             if let Some(peer) = folder::known_as(*presented).first() {
@@ -41,6 +44,54 @@ pub(crate) fn refused(refusal: &Refusal, address: &Endpoint) -> Failure {
         )),
         refusal => Failure::from(TlsError::Refused(refusal.clone())),
     }
+}
+
+/// Another one answered than the one that was to, and we know who it is: its key is no new one of anybody's.
+pub(crate) fn somebody_else(
+    refusal: &Refusal,
+    address: &Endpoint,
+    own: Option<PeerId>,
+) -> Option<Failure> {
+    let (presented, meant) = match refusal {
+        Refusal::Changed {
+            name, presented, ..
+        } => (*presented, format!("{name} is known there")),
+        Refusal::WrongPeer {
+            expected,
+            presented,
+        } => (
+            *presented,
+            match expected.as_slice() {
+                [one] if folder::known_as(*one).is_empty() => format!("{one} was expected"),
+                [one] => format!("{} was expected", folder::known_as(*one).first()?.name()),
+                _ => "others were expected".to_owned(),
+            },
+        ),
+        _ => return None,
+    };
+    if own == Some(presented) {
+        return Some(Failure::new(
+            Code::Identity,
+            format!(
+                "at {address}, this machine answered with your own key, and {meant}: \
+                 the address leads back here; give the one of the other machine"
+            ),
+        ));
+    }
+    let known = folder::known_as(presented);
+    let (other, place) = (known.first()?, trust::place(address)?);
+    let shown = hidden(&place);
+    let secrets = if shown == place { "" } else { exit::SECRETS };
+    Some(Failure::new(
+        Code::Identity,
+        format!(
+            "at {address}, your known peer {name} answered, and {meant}: no key has changed, the address leads to {name}; \
+             if {name} has that address now, run: cepa peer add {quoted} {presented} --at {at}{secrets}",
+            name = other.name(),
+            quoted = exit::quoted(other.name()),
+            at = exit::quoted(&shown),
+        ),
+    ))
 }
 
 /// A known peer answers at a place that it is not known at.
@@ -79,9 +130,6 @@ pub(crate) async fn explained(
     child: Option<Watched>,
 ) -> Failure {
     let child_may_explain = match exit::tls(&e) {
-        Some(TlsError::Refused(mendable @ (Refusal::Unknown { .. } | Refusal::Changed { .. }))) => {
-            return refused(mendable, address);
-        }
         Some(refusal @ TlsError::RefusedByPeer { .. }) => {
             let for_our_id = refusal.is_identity_refused();
             if let Some(child) = child {
@@ -106,8 +154,17 @@ pub(crate) async fn explained(
                 ),
             );
         }
+        Some(TlsError::Refused(mendable @ (Refusal::Unknown { .. } | Refusal::Changed { .. }))) => {
+            return refused(mendable, address, Some(identity.peer_id()));
+        }
+        Some(TlsError::Refused(wrong)) => {
+            match somebody_else(wrong, address, Some(identity.peer_id())) {
+                Some(failure) => return failure,
+                None => false,
+            }
+        }
         // The command did its part; that it ends now is because we leave.
-        Some(TlsError::Refused(_) | TlsError::NotTls { .. }) => false,
+        Some(TlsError::NotTls { .. }) => false,
         _ => true,
     };
     if let Some(child) = child.filter(|_| child_may_explain)

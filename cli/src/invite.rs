@@ -348,7 +348,7 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
         )),
         Err(refusal) => {
             return Err(match address {
-                Hint::Direct(address) => dial_failure::refused(&refusal, address),
+                Hint::Direct(address) => dial_failure::refused(&refusal, address, None),
                 relay @ Hint::Relay { .. } => {
                     Failure::new(Code::Identity, format!("{relay}: {refusal}"))
                 }

@@ -24,6 +24,8 @@ pub(crate) fn not_a_place(word: &str, e: &ParseError) -> String {
     }
     if let Some((place, service)) = word.rsplit_once('/')
         && !service.is_empty()
+        // An option that is wrong has what follows a device's last `/`.
+        && !service.contains([',', '='])
         && let Ok(at) = place.parse::<Endpoint>()
         // A WebSocket has a path of its own.
         && !matches!(at.target(), Target::Ws { .. })

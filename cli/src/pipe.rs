@@ -274,7 +274,9 @@ pub(crate) async fn dressed(
                 Ok(Ok(_peer)) => {}
                 Ok(Err(e)) => {
                     return Err(match e.root() {
-                        TlsError::Refused(refusal) => refused(refusal, address),
+                        TlsError::Refused(refusal) => {
+                            refused(refusal, address, Some(identity.peer_id()))
+                        }
                         _ => e.into(),
                     });
                 }

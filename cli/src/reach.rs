@@ -23,7 +23,7 @@ use crate::keep::Keep;
 use crate::manager;
 use crate::mesh_node::Mesh;
 use crate::signal::Signals;
-use crate::{folder, stack};
+use crate::{dial_failure, folder, stack};
 
 /// How long sessions may take to end in order once a command was asked to.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(3);
@@ -190,6 +190,9 @@ pub(crate) async fn dial_with(
     };
     // There may be a session with a relay.
     node.shutdown(Duration::ZERO).await;
+    if let Some(failure) = somebody_else(&error, identity.peer_id()) {
+        return Err(failure);
+    }
     let failure = dial_failure(&error);
     Err(if refused_for_our_id(&error) {
         failure.asking_to_allow(identity.peer_id())
@@ -265,6 +268,22 @@ pub(crate) fn dial_failure(error: &DialError) -> Failure {
     } else {
         failure
     }
+}
+
+/// Where somebody answered in place of the peer whom we know, too.
+fn somebody_else(error: &DialError, own: PeerId) -> Option<Failure> {
+    let DialError::Failed { attempts, .. } = error else {
+        return None;
+    };
+    attempts.iter().find_map(|(hint, error)| {
+        let (Hint::Direct(at), AttemptError::Connect(error)) = (hint, error) else {
+            return None;
+        };
+        let Some(TlsError::Refused(refusal)) = exit::tls(error) else {
+            return None;
+        };
+        dial_failure::somebody_else(refusal, at, Some(own))
+    })
 }
 
 /// Whether somebody on the way would have to allow our id.

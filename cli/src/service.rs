@@ -11,7 +11,7 @@
 //! for the end of its input.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cepa::identity::PeerId;
@@ -28,7 +28,7 @@ use cepa::transports::{self, Endpoint, Terminal, TransportError};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use crate::accept::{COMMAND, ONE, TRANSFER, accept, cost, held, hold, refuse};
+use crate::accept::{Asked, COMMAND, Gate, ONE, TRANSFER, accept, cost, held, hold, refuse};
 use crate::args::{Service, Target};
 use crate::chunk::{self, Chunk};
 use crate::command_served;
@@ -78,19 +78,7 @@ pub(crate) struct Services {
     /// What is open and can be watched, and the services that nobody may watch.
     sources: Sources,
     unwatched: Mutex<BTreeSet<String>>,
-    gate: OnceLock<Gate>,
-}
-
-/// Why a call is not served, if it is not: asked beside who may open the service.
-type Gate = Box<dyn Fn(&Call, Asked) -> Option<String> + Send + Sync>;
-
-/// When a gate is asked.
-#[derive(Clone, Copy)]
-pub(crate) enum Asked {
-    /// Before anything is done for the call.
-    First,
-    /// Once there is what the peer wants, and only its substream is to be accepted.
-    Opened,
+    gate: Gate,
 }
 
 /// The forms of services that have messages beside their bytes.
@@ -154,7 +142,7 @@ impl Services {
             holders: Holders::default(),
             sources: Sources::default(),
             unwatched: Mutex::default(),
-            gate: OnceLock::new(),
+            gate: Gate::default(),
         });
         node.add_protocol(Arc::new(Framing(Arc::clone(&services))))
             .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
@@ -231,18 +219,9 @@ impl Services {
     /// Asks for each call, too, whether it is served.
     pub(crate) fn ask(
         &self,
-        gate: impl Fn(&Call, Asked) -> Option<String> + Send + Sync + 'static,
+        why_not: impl Fn(&Call, Asked) -> Option<String> + Send + Sync + 'static,
     ) {
-        let _ = self.gate.set(Box::new(gate));
-    }
-
-    /// The call, unless it is turned away.
-    async fn passed(&self, call: Call, asked: Asked) -> Option<Call> {
-        let Some(why) = self.gate.get().and_then(|gate| gate(&call, asked)) else {
-            return Some(call);
-        };
-        let _ = call.refuse(&why).await;
-        None
+        self.gate.set(why_not);
     }
 
     /// Takes a service back.
@@ -265,7 +244,7 @@ impl Services {
 
     /// Serves one substream to its end. Errors are logged here, and are nobody else's.
     async fn serve(&self, call: Call, name: &str, target: &Target) {
-        let Some(call) = self.passed(call, Asked::First).await else {
+        let Some(call) = self.gate.passed(call, Asked::First).await else {
             return;
         };
         let peer = call.peer().id();
@@ -274,7 +253,7 @@ impl Services {
             Target::Echo => Box::pin(self.echo(call)),
             Target::Demo => Box::pin(self.demo(call)),
             Target::Forward(to) => Box::pin(async move {
-                let Some(call) = self.passed(call, Asked::Opened).await else {
+                let Some(call) = self.gate.passed(call, Asked::Opened).await else {
                     return Ok(());
                 };
                 let done = self.forwarder.forward(call, to).await;
@@ -327,7 +306,7 @@ impl Services {
 
     /// The same, with messages beside the bytes.
     async fn serve_framed(&self, call: Call) {
-        let Some(call) = self.passed(call, Asked::First).await else {
+        let Some(call) = self.gate.passed(call, Asked::First).await else {
             return;
         };
         let asked = call.service().to_owned();
@@ -395,14 +374,14 @@ impl Services {
             Form::Status => Box::pin(self.with_status(&name, &target, call)).await,
             Form::Console => Box::pin(self.console(&name, &target, call)).await,
             Form::Attached(kept) => {
-                let Some(call) = self.passed(call, Asked::Opened).await else {
+                let Some(call) = self.gate.passed(call, Asked::Opened).await else {
                     return;
                 };
                 let with = (&self.keeper, &self.sources, &self.inner);
                 Box::pin(service_kept::attach(with, kept, &name, &target, call)).await
             }
             Form::Watched(kept) => {
-                let Some(call) = self.passed(call, Asked::Opened).await else {
+                let Some(call) = self.gate.passed(call, Asked::Opened).await else {
                     return;
                 };
                 let (sources, allowed) = (&self.sources, self.is_watched(&name));
@@ -422,7 +401,7 @@ impl Services {
     }
 
     async fn accept(&self, call: Call) -> Result<Onion<Substream>, String> {
-        let passed = self.passed(call, Asked::Opened).await;
+        let passed = self.gate.passed(call, Asked::Opened).await;
         accept(passed.ok_or("it was turned away")?, &self.inner).await
     }
 

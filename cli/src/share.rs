@@ -17,6 +17,7 @@ use cepa::tls::TlsConfig;
 use cepa::transports;
 use tokio::time::Instant;
 
+use crate::accept::Asked;
 use crate::args::{self, Service, Target};
 use crate::by_mesh;
 use crate::columns::count;
@@ -27,7 +28,7 @@ use crate::keep::{Keep, in_words};
 use crate::mesh_node::Mesh;
 use crate::reach;
 use crate::say::{Line, on_screen};
-use crate::service::{Asked, Services};
+use crate::service::Services;
 use crate::service_check;
 use crate::signal::Signals;
 use crate::stack::{self, carries_session};

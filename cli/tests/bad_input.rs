@@ -354,6 +354,34 @@ fn an_unknown_scheme_is_2() {
 }
 
 #[test]
+fn a_slip_in_an_option_is_no_service() {
+    let place = Place::new();
+    for at in [
+        "serial:/dev/ttyUSB0,buad=9600",
+        "serial:/dev/ttyUSB0,baud=9600,pairty=even",
+        "rfc2217:127.0.0.1:9,buad=9600",
+        "unix:/run/a.sock,mood=600",
+    ] {
+        for words in [
+            &["connect", at][..],
+            &["console", at],
+            &["serve", at, "--service", "sh=echo:"],
+            &["share", &format!("sh={at}"), "--listen", "tcp:127.0.0.1:0"],
+        ] {
+            let line = place.fails(words, 2);
+            assert!(line.contains("did you mean"), "{line}");
+            assert!(!line.contains("separate word"), "{line}");
+        }
+    }
+    // What is a service is still seen as one.
+    let line = place.fails(&["connect", "serial:/dev/ttyUSB0,baud=9600/sh"], 2);
+    assert!(
+        line.contains("serial:/dev/ttyUSB0,baud=9600 sh"),
+        "{line}"
+    );
+}
+
+#[test]
 fn a_foreign_certificate_is_3_unless_its_key_is_the_expected_one() {
     let place = Place::new();
     let foreign = foreign_identity(&place);

@@ -311,7 +311,12 @@ fn uses_and_time_run_out_and_ones_own_ticket_is_recognised_each_in_its_own_words
 fn only_a_service_that_was_opened_is_a_use_of_the_ticket() {
     let (ann, bob) = (Place::new(), Place::new());
     bob.succeeds(&["id", "show"]);
-    let words = ["up=echo:", "shut=tcp:127.0.0.1:1", "--listen", "tcp:127.0.0.1:0"];
+    let words = [
+        "up=echo:",
+        "shut=tcp:127.0.0.1:1",
+        "--listen",
+        "tcp:127.0.0.1:0",
+    ];
     let share = Share::start(&ann, &[&words[..], &["--uses", "1"]].concat());
     let ticket = &share.ticket;
     // To look, to mistype, and to find nobody behind a service is none.

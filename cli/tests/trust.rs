@@ -387,6 +387,38 @@ fn a_known_peer_at_another_place_is_named_and_the_place_can_be_added() {
 }
 
 #[test]
+fn another_known_peer_and_oneself_are_no_changed_key() {
+    let place = Place::new();
+    let (bee_file, bee) = place.identity("bee");
+    let (_, ann) = place.identity("ann");
+    place.succeeds(&["id", "show"]);
+    let own = server(&place, &["--allow", "any"]);
+    let other = server(&place, &["--allow", "any", "--identity", &bee_file]);
+    place.succeeds(&["peer", "add", "bee", &bee, "--at", "tcp:127.0.0.1:1"]);
+    for (at, whose) in [
+        (other.address(), "your known peer bee answered"),
+        (own.address(), "this machine answered with your own key"),
+    ] {
+        place.succeeds(&["peer", "add", "ann", &ann, "--at", &at]);
+        for words in [
+            &["connect", &at, "up"][..],
+            &["connect", "@ann", "up"],
+            &["pipe", &format!("tls+{at}"), "exec:cat"],
+            &["forward", &at, "-L", "0=up"],
+            &["connect", &at, "up", "--expect", &ann],
+        ] {
+            let line = place.fails(words, 3);
+            assert!(line.contains(whose) && line.contains("ann "), "{line}");
+            assert!(
+                !line.contains("--replace") && !line.contains("its owner changed"),
+                "{line}"
+            );
+        }
+        place.succeeds(&["peer", "rm", "ann"]);
+    }
+}
+
+#[test]
 fn an_authority_vouches_for_the_host() {
     let place = Place::new();
     let root_key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
