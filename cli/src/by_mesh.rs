@@ -15,6 +15,7 @@ use futures::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::claims;
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
 use crate::keep::Keep;
@@ -28,6 +29,8 @@ const FIRST_ATTEMPT: Duration = Duration::from_secs(5);
 /// Registers at relays, now and whenever that is lost. A relay that is away, full, or does not allow us yet is asked again, and
 /// that is said once; what no other attempt would mend is an error.
 pub(crate) async fn register(mesh: &Mesh, at: &[PeerAddr]) -> Result<(), Failure> {
+    // Where another command was, callers come here from now on; the relay tells that one.
+    claims::claim(mesh.node.id(), at);
     // One registration a relay, by all of its addresses.
     let mut of_one: BTreeMap<PeerId, Vec<PeerAddr>> = BTreeMap::new();
     for relay in at {

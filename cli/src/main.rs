@@ -26,6 +26,8 @@ mod child;
 mod chosen;
 mod chunk;
 #[cfg(feature = "forward")]
+#[cfg(feature = "mesh")]
+mod claims;
 mod client_ahead;
 mod columns;
 mod command_served;

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::identity::{AcceptAny, PeerId};
+use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId};
 use cepa::node::{Access, PeerAddr};
 use cepa::protocols::ticket::{MAX_SERVICES, Ticket, Tickets};
 use cepa::tls::TlsConfig;
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::accept::Asked;
 use crate::args::{self, Service, Target};
 use crate::by_mesh;
+use crate::claims;
 use crate::columns::count;
 use crate::control::OfNode;
 use crate::events::Report;
@@ -59,6 +60,11 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
         return Err(short_code::no_relay());
     }
     let (identity, unsaved) = id::load_unsaved(&args.identity)?;
+    let passing = in_passing(&args, identity.peer_id(), &relays)?;
+    let (identity, unsaved) = match passing {
+        None => (identity, Some(unsaved)),
+        Some(passing) => (passing, None),
+    };
     let own = identity.peer_id();
     for service in &args.services {
         service.leads_elsewhere(&identity)?;
@@ -92,7 +98,9 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
         say(Line::from(format_args!("listening on {listening} as {own}")).bare());
         direct.extend(inviting::places(&listening, args.public.as_deref()));
     }
-    unsaved.save(&identity)?;
+    if let Some(unsaved) = unsaved {
+        unsaved.save(&identity)?;
+    }
     let watched = Watched::open(&args.watching, || {
         Arc::new(OfNode::new("share", since, &mesh))
     });
@@ -211,6 +219,31 @@ fn relays(args: &args::Share) -> Result<Vec<PeerAddr>, Failure> {
             "nobody could connect: give --relay cepa://RELAYID@ADDR or --listen tcp:HOST:PORT, or a default relay in config.toml (`cepa config path`)",
         )),
     }
+}
+
+/// An identity for this once, where another command is registered as us already: the relay would lead its callers here. Whoever has the ticket
+/// goes by the id that stands in it.
+fn in_passing(
+    args: &args::Share,
+    own: PeerId,
+    relays: &[PeerAddr],
+) -> Result<Option<Identity>, Failure> {
+    if !claims::claim(own, relays) {
+        return Ok(None);
+    }
+    if let Some(file) = &args.identity.path {
+        let why = format!(
+            "another command uses {} at this relay, and would lose its callers to this one: share all in one command, or give another --identity",
+            file.display()
+        );
+        return Err(Failure::new(Code::Local, why));
+    }
+    let identity = Identity::generate(KeyKind::Ed25519)?;
+    say(format_args!(
+        "another command uses this identity at the relay, so this share has an id of its own, {}; a relay that lists whom it serves has to allow it",
+        identity.peer_id()
+    ));
+    Ok(Some(identity))
 }
 
 fn names(services: &[Service]) -> Vec<String> {

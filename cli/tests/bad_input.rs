@@ -375,10 +375,7 @@ fn a_slip_in_an_option_is_no_service() {
     }
     // What is a service is still seen as one.
     let line = place.fails(&["connect", "serial:/dev/ttyUSB0,baud=9600/sh"], 2);
-    assert!(
-        line.contains("serial:/dev/ttyUSB0,baud=9600 sh"),
-        "{line}"
-    );
+    assert!(line.contains("serial:/dev/ttyUSB0,baud=9600 sh"), "{line}");
 }
 
 #[test]

@@ -308,6 +308,47 @@ fn uses_and_time_run_out_and_ones_own_ticket_is_recognised_each_in_its_own_words
 }
 
 #[test]
+fn what_one_shares_at_a_relay_does_not_take_the_callers_of_what_one_has_there() {
+    let (host, ann, bob, eve) = (Place::new(), Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host);
+    bob.succeeds(&["id", "show"]);
+    eve.succeeds(&["id", "show"]);
+    let own = ann.succeeds(&["id", "show"]);
+    let words = [
+        "serve",
+        "--register",
+        &at,
+        "--service",
+        "up=echo:",
+        "--allow",
+        "any",
+    ];
+    let _server = Server::start_at(&ann, &words, "reachable at ");
+    let served = format!("cepa://{}@relay:{}", own.trim(), &at["cepa://".len()..]);
+    let first = Share::start(&ann, &["up=echo:", "--relay", &at]);
+    let second = Share::start(&ann, &["other=echo:", "--relay", &at]);
+    for to in [
+        [&served, "up"],
+        [&first.ticket, "up"],
+        [&second.ticket, "other"],
+    ] {
+        let output = bob.run_with(&["connect", to[0], to[1]], b"x");
+        assert_eq!(text(&output.stdout), "x", "{}", text(&output.stderr));
+    }
+    second.wait_for("an id of its own");
+    // Who says which identity is to be used reads why not.
+    let file = ann.text("config/identity.pem");
+    let words = ["share", "up=echo:", "--relay", &at, "--identity", &file];
+    let line = ann.fails(&words, 8);
+    assert!(line.contains("give another --identity"), "{line}");
+    // Once it has ended, the next one has it.
+    drop((_server, first, second));
+    let third = Share::start(&ann, &["up=echo:", "--relay", &at]);
+    let explained = eve.succeeds(&["explain", &third.ticket]);
+    assert!(explained.contains(own.trim()), "{explained}");
+}
+
+#[test]
 fn only_a_service_that_was_opened_is_a_use_of_the_ticket() {
     let (ann, bob) = (Place::new(), Place::new());
     bob.succeeds(&["id", "show"]);
