@@ -36,7 +36,7 @@ use crate::sharing::{Lending, Turn};
 use crate::signal::Signals;
 use crate::silent_line::{Heard, Who};
 use crate::stack::{self, carries_session};
-use crate::{by_mesh, dial, reach, sharing, trust};
+use crate::{by_mesh, dial, reach, sharing, short_code, trust};
 
 /// The subprocess that a session runs over: another one when it was connected again.
 type SharedChild = Arc<Mutex<Option<Watched>>>;
@@ -92,7 +92,9 @@ impl Connected {
             keep: Keep::Not,
             shares: looking.sharing.wanted(),
         };
-        Self::to(target, &looking.trust, identity, None, how).await
+        let mut target = target.clone();
+        short_code::redeem(&mut target, &looking.trust, &looking.code_relay, identity).await?;
+        Self::to(&target, &looking.trust, identity, None, how).await
     }
 
     /// The same for who had a session there before: a person was asked then, if at all.
@@ -133,7 +135,7 @@ impl Connected {
         let usage = |why: &str| Err(Failure::new(Code::Usage, why));
         if matches!(target, DialTarget::Code(_)) {
             return usage(
-                "a short code has one use: give it to `cepa forward`, `connect`, `console`, `exec` or `cp`",
+                "a short code leads to a ticket; give it to `cepa forward`, `connect`, `console`, `exec`, `cp`, `services` or `ping`",
             );
         }
         let DialTarget::Peer(address) = target else {

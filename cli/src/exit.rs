@@ -205,7 +205,12 @@ impl Failure {
 
     /// Adds what is only known further out: the service, the child's last words, the command to run.
     pub(crate) fn with(mut self, more: impl fmt::Display) -> Self {
-        let _ = write!(self.message, "; {more}");
+        let between = if self.message.ends_with(['?', '.', '!']) {
+            ""
+        } else {
+            ";"
+        };
+        let _ = write!(self.message, "{between} {more}");
         self
     }
 

@@ -65,6 +65,7 @@ fn explained(it: &Explained) -> Result<(&'static str, Vec<Line>), Failure> {
         Explained::Introduction(it) => ("introduction", of_introduction(it)),
         Explained::Invitation(it) => ("invitation", of_invitation(it)),
         Explained::Ticket(it) => ("ticket", of_ticket(it)),
+        Explained::Code => ("code", of_code()),
     })
 }
 
@@ -211,6 +212,17 @@ fn of_ticket(it: &Ticket) -> Vec<Line> {
     let secret = "opens what the peer shares, to whoever uses the ticket first";
     all.push(("secret", secret.to_owned()));
     all
+}
+
+/// A code has nothing in it but what it is found by.
+fn of_code() -> Vec<Line> {
+    [
+        ("number", "where it waits at the relay that it was made at"),
+        ("words", "its secret, which the relay does not learn; it is good for one peer"),
+        ("leads to", "a ticket (connect, forward, console, exec, cp, services, ping), or an invitation (join)"),
+    ]
+    .map(|(word, meaning)| (word, meaning.to_owned()))
+    .into()
 }
 
 /// A peer, with the names that it has here.

@@ -43,7 +43,7 @@ const OF_ONE_HOST: usize = 8;
 pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     // What would only fail when somebody has come.
     if let Some(name) = &args.name {
-        inviting::is_free(name)?;
+        inviting::is_free(name, None)?;
     }
     if let Some(control) = &args.control {
         return by_control(&args, control).await;
@@ -105,8 +105,13 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         count(args.minutes.into(), "minute")
     ));
     let relay = short_code::made_at(args.code, &args.relays);
+    // What leads to a listener is called by its host; by a relay there would be only an id.
+    let name = match inviting::own_name() {
+        Some(name) if args.listen.is_none() => format!(" --name {name}"),
+        _ => String::new(),
+    };
     say(format_args!(
-        "cepa join {}{relay}",
+        "cepa join {}{name}{relay}",
         on_screen(&code, "CODE")
     ));
     let (grace, mut given) = (
@@ -134,7 +139,10 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     node.shutdown(GOODBYE).await;
     let joiner = joined?;
     let name = inviting::remember(args.name.as_deref(), joiner)?;
-    say(format_args!("{joiner} has joined; remembered as {name}"));
+    let before = inviting::named_before(&name, args.name.as_deref());
+    say(format_args!(
+        "{joiner} has joined; remembered as {name}{before}"
+    ));
     let place = match relays.first() {
         Some(relay) if args.listen.is_none() => format!("--register {relay}"),
         _ => "tcp:HOST:PORT".to_owned(),
@@ -235,7 +243,10 @@ async fn by_control(args: &Invite, control: &Path) -> Result<(), Failure> {
             say(format_args!("cepa join {}", on_screen(&code, "CODE")));
         }
         if let (Some(joined), Some(name)) = (text("joined"), text("name")) {
-            say(format_args!("{joined} has joined; remembered as {name}"));
+            let before = inviting::named_before(&name, args.name.as_deref());
+            say(format_args!(
+                "{joined} has joined; remembered as {name}{before}"
+            ));
             say(format_args!(
                 "to offer it a service: allow = [\"@{name}\"] in the node's file, then run: cepa reload --control {at}"
             ));
@@ -262,7 +273,7 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
     let usage = |e: String| Failure::new(Code::Usage, e);
     // What would only fail when the code is used up.
     if let Some(name) = &args.name {
-        inviting::is_free(name)?;
+        inviting::can_be(name)?;
     }
     let (identity, unsaved) = id::load_unsaved(&args.identity)?;
     let short = code.trim();
@@ -278,6 +289,9 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
         code.parse::<Invitation>()
             .map_err(|e| usage(format!("{e}")))?
     };
+    if let Some(name) = &args.name {
+        inviting::is_free(name, Some(invitation.id()))?;
+    }
     // What the inviter may not be there any more to say.
     if identity.is(&invitation.id()) {
         return Err(usage(NotAdmitted::Own.to_string()));
@@ -293,17 +307,11 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
     let (session, node) = reached(&places, &invitation, &identity)
         .await
         .map_err(|failure| match failure.code {
-            Code::Connect if !folder::known_as(invitation.id()).is_empty() => {
-                let known = folder::known_as(invitation.id());
-                let name = known.first().map_or_else(String::new, |peer| peer.name().to_owned());
-                failure.with(format_args!(
-                    "you know this peer already, as {name}: the code was used, and you need none; run: cepa connect cepa://@{name}/SERVICE"
-                ))
-            }
             // The inviter listens until somebody has joined, or its time is over.
-            Code::Connect => failure.with(
-                "or the code was used or has expired; then the other side has to run cepa invite again",
-            ),
+            Code::Connect => failure.with(known_already(&invitation).unwrap_or_else(|| {
+                "or the code was used or has expired; then the other side has to run cepa invite again"
+                    .to_owned()
+            })),
             _ => failure,
         })?;
     let joined = use_invitation(&session, &invitation).await;
@@ -311,9 +319,12 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
     if let Some(node) = node {
         node.shutdown(Duration::ZERO).await;
     }
-    joined.map_err(|e| match e {
-        PairingError::Open(e) => Failure::from(e),
-        e => Failure::of(Code::Refused, &e),
+    joined.map_err(|e| match (e, known_already(&invitation)) {
+        (PairingError::NotAdmitted(NotAdmitted::Used) | PairingError::NoAnswer, Some(why)) => {
+            Failure::new(Code::Refused, why)
+        }
+        (PairingError::Open(e), _) => Failure::from(e),
+        (e, _) => Failure::of(Code::Refused, &e),
     })?;
     if let Ok(short) = short.parse() {
         redeemed::forget(&short);
@@ -342,10 +353,21 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
             ));
         }
         Ok(Some(learned)) => say(learned),
-        Ok(None) => say(format_args!(
-            "{address} is peer {}, which you already know",
-            invitation.id()
-        )),
+        Ok(None) => {
+            let known = folder::known_as(invitation.id());
+            let name = known.first().map_or("", |peer| peer.name()).to_owned();
+            let name = match args.name {
+                Some(new) if new != name => {
+                    folder::known_peers()?.edit(|known| known.rename(&name, &new))?;
+                    format!("{new} now; it was {name}")
+                }
+                _ => name,
+            };
+            say(format_args!(
+                "{address} is peer {}, which you already know; it is called {name}",
+                invitation.id()
+            ));
+        }
         Err(refusal) => {
             return Err(match address {
                 Hint::Direct(address) => dial_failure::refused(&refusal, address, None),
@@ -356,6 +378,15 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What to do without the code, where its inviter is known.
+fn known_already(invitation: &Invitation) -> Option<String> {
+    let known = folder::known_as(invitation.id());
+    let name = exit::quoted(known.first()?.name());
+    Some(format!(
+        "the code was used, but you know this peer already, as {name}, and need none; run: cepa connect @{name} SERVICE"
+    ))
 }
 
 fn nowhere() -> Failure {

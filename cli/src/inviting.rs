@@ -67,20 +67,55 @@ pub(crate) fn places(listening: &Endpoint, public: Option<&str>) -> Vec<Endpoint
     all
 }
 
-/// Whether a peer can get this name.
-pub(crate) fn is_free(name: &str) -> Result<(), Failure> {
+/// Whether somebody can be called so.
+pub(crate) fn can_be(name: &str) -> Result<(), Failure> {
+    let named = KnownPeer::new(name, PeerId::from_bytes([0; 32]));
+    named
+        .map(drop)
+        .map_err(|e| Failure::new(Code::Usage, e.to_string()))
+}
+
+/// What others may call us: this user's name, where it is one of a person.
+pub(crate) fn own_name() -> Option<String> {
+    let user = std::env::var("USER").ok().filter(|name| name != "root")?;
+    let is_plain = user
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    (is_plain && can_be(&user).is_ok()).then_some(user)
+}
+
+/// Whether a peer can get this name: one that is meant, where that is known.
+pub(crate) fn is_free(name: &str, for_peer: Option<PeerId>) -> Result<(), Failure> {
     let usage = |e: String| Failure::new(Code::Usage, e);
-    KnownPeer::new(name, PeerId::from_bytes([0; 32])).map_err(|e| usage(e.to_string()))?;
+    can_be(name)?;
     match folder::known_peers()?.read()?.named(name) {
         None => Ok(()),
+        Some(it) if for_peer == Some(it.id) => Ok(()),
         Some(other) => Err(usage(format!(
-            "{name} is already the name of peer {}; choose another name",
-            other.id
+            "{name} is already the name of peer {}; choose another name{}",
+            other.id,
+            match for_peer {
+                Some(_) => "",
+                None => ": the same peer that joins again keeps this one",
+            }
         ))),
     }
 }
 
-/// Writes the joiner down, under a name that is free; gives the name.
+/// How the names begin that this gives to who has none.
+const UNNAMED: &str = "invited";
+
+/// What to say of a peer that is known by another name than it was to get, which others' permissions may go by.
+pub(crate) fn named_before(name: &str, wanted: Option<&str>) -> String {
+    match wanted {
+        Some(wanted) if wanted != name => format!(
+            ", as you know it already; to call it {wanted}, run: cepa peer rename {name} {wanted}"
+        ),
+        _ => String::new(),
+    }
+}
+
+/// Writes the joiner down, under a name that is free; gives the name. One that is known keeps its own, unless nobody has chosen that.
 pub(crate) fn remember(name: Option<&str>, joiner: PeerId) -> Result<String, Failure> {
     let file = folder::known_peers()?;
     Ok(file.edit(|known| written(known, name, joiner))?)
@@ -94,12 +129,26 @@ fn written(
     let there = known.peers().find(|peer| peer.id == joiner);
     if let Some(there) = there.map(|peer| peer.name().to_owned()) {
         known.change(&there, |peer| peer.how = Some(Origin::Invited))?;
-        return Ok(there);
+        return match name {
+            Some(name) if is_unnamed(&there) => {
+                known.rename(&there, name)?;
+                Ok(name.to_owned())
+            }
+            _ => Ok(there),
+        };
     }
-    let name = name.map_or_else(|| known.free_name("invited"), str::to_owned);
+    let name = name.map_or_else(|| known.free_name(UNNAMED), str::to_owned);
     let mut peer = KnownPeer::new(&name, joiner)?;
     peer.first_seen = Some(folder::now());
     peer.how = Some(Origin::Invited);
     known.add(peer)?;
     Ok(name)
+}
+
+/// `invited`, `invited-2`, …
+fn is_unnamed(name: &str) -> bool {
+    let number = name
+        .strip_prefix(UNNAMED)
+        .map(|rest| rest.strip_prefix('-').unwrap_or(rest));
+    number.is_some_and(|number| number.chars().all(|c| c.is_ascii_digit()))
 }

@@ -220,7 +220,7 @@ fn invite(
     bound: &[Bound],
     identity: &Identity,
 ) -> Result<(Joining, Zeroizing<String>), Failure> {
-    inviting::is_free(name)?;
+    inviting::is_free(name, None)?;
     let own = identity.peer_id();
     let listening = bound.iter().filter_map(|bound| match bound {
         Bound::Listening(listener) => Some(listener.endpoint()),
@@ -241,10 +241,12 @@ fn invite(
 
 /// Writes down who has joined, and says how that peer is allowed the next time.
 fn joined(name: Option<&str>, joiner: PeerId) {
-    match inviting::remember(name, joiner) {
+    let wanted = name;
+    match inviting::remember(wanted, joiner) {
         Ok(name) => {
+            let before = inviting::named_before(&name, wanted);
             say(format_args!(
-                "{joiner} has joined, and may open the services; remembered as {name}"
+                "{joiner} has joined, and may open the services; remembered as {name}{before}"
             ));
             say(format_args!(
                 "the next time, give --allow @{name} in place of --invite"

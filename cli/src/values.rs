@@ -90,7 +90,7 @@ pub(crate) enum DialTarget {
     /// A peer that has given us some of its services.
     Ticket(Ticket),
     /// Words that stand for a ticket, at a relay.
-    Code(ShortCode),
+    Code,
 }
 
 impl FromStr for DialTarget {
@@ -216,6 +216,7 @@ pub(crate) enum Explained {
     Introduction(Introduction),
     Invitation(Arc<Invitation>),
     Ticket(Ticket),
+    Code,
 }
 
 impl FromStr for Explained {
@@ -234,12 +235,7 @@ impl FromStr for Explained {
             DialTarget::Peer(address) => Self::Peer(address),
             DialTarget::Introduced(it) => Self::Introduction(it),
             DialTarget::Ticket(it) => Self::Ticket(it),
-            DialTarget::Code(_) => {
-                return Err(
-                    "a short code says nothing by itself; give it to cepa forward, connect or console"
-                        .into(),
-                );
-            }
+            DialTarget::Code(_) => Self::Code,
         })
     }
 }

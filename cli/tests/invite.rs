@@ -300,7 +300,10 @@ fn a_code_that_is_used_or_expired_is_said_to_be_so_once_the_inviter_has_left() {
     let line = eve.fails(&["join", &code], 5);
     assert!(line.contains("the code was used or has expired"), "{line}");
     let line = bob.fails(&["join", &code], 5);
-    assert!(line.contains("as ann: the code was used"), "{line}");
+    assert!(
+        line.contains("the code was used, but you know this peer already, as ann"),
+        "{line}"
+    );
     // Its time stands in the code.
     let owner = id(&ann).parse().unwrap();
     let past = cepa::identity::UnixTime::since_unix_epoch(std::time::Duration::from_secs(1));
@@ -439,6 +442,70 @@ fn who_joins_chooses_a_name_and_learns_what_comes_next() {
     }
     assert!(known(&bob).contains(&format!("ann {} first=", id(&ann))));
     assert_eq!(inviter.end().0, Some(0));
+}
+
+/// Joining again goes by the name that is given, and who has used a code before reads what to do without one.
+#[test]
+fn who_joins_again_keeps_or_changes_the_name() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let inviter = Inviter::start(&ann, &["--name", "rob"]);
+    bob.succeeds(&["join", &inviter.code]);
+    let told = inviter.end().1;
+    assert!(told.contains("remembered as rob"), "{told}");
+    let name = known(&bob).split(' ').next().unwrap().to_owned();
+    // The same name is free for the same peer, and another one is taken on.
+    for wanted in [name.as_str(), "ann", "ann"] {
+        let inviter = Inviter::start(&ann, &[]);
+        let output = bob.run(&["join", &inviter.code, "--name", wanted]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let all = known(&bob);
+        assert!(all.starts_with(&format!("{wanted} {}", id(&ann))), "{all}");
+        assert_eq!(all.lines().count(), 1, "{all}");
+        assert!(inviter.end().1.contains("remembered as rob"));
+    }
+    // A name that somebody has chosen is not changed by who joins; what to run is said.
+    let inviter = Inviter::start(&ann, &["--name", "bob"]);
+    bob.succeeds(&["join", &inviter.code]);
+    let told = inviter.end().1;
+    assert!(told.contains("run: cepa peer rename rob bob"), "{told}");
+    assert!(known(&ann).starts_with("rob "), "{}", known(&ann));
+    // One that nobody has chosen is.
+    let other = Place::new();
+    let inviter = Inviter::start(&ann, &[]);
+    other.succeeds(&["join", &inviter.code]);
+    assert!(inviter.end().1.contains("remembered as invited"));
+    let inviter = Inviter::start(&ann, &["--name", "other"]);
+    other.succeeds(&["join", &inviter.code]);
+    let told = inviter.end().1;
+    assert!(told.contains("remembered as other"), "{told}");
+    // A code twice: it was oneself.
+    let words = [
+        "serve",
+        "tcp:127.0.0.1:0",
+        "--service",
+        "up=echo:",
+        "--invite",
+        "host",
+    ];
+    let mut server = Server::start_at(&host, &words, "cepa join ");
+    let code = server.output_line();
+    bob.succeeds(&["join", &code, "--name", "host"]);
+    for words in [&["join", &code][..], &["join", &code, "--name", "host"]] {
+        let line = bob.fails(words, 7);
+        assert!(line.ends_with("run: cepa connect @host SERVICE"), "{line}");
+        assert!(!line.contains("if not by you"), "{line}");
+    }
+    // By a relay there is no host to be called by.
+    let (_relay, at) = relay(&host);
+    for (user, line) in [
+        ("ann", "cepa join CODE --name ann --relay"),
+        ("root", "cepa join CODE --relay"),
+    ] {
+        let mut command = ann.cepa(&["invite", "--code", "--relay", &at]);
+        let inviter = Server::of(command.env("USER", user), "cepa join ");
+        let seen = inviter.seen().last().unwrap();
+        assert!(seen.starts_with(line), "{seen}");
+    }
 }
 
 /// A code that nobody reads is waited for by nobody.

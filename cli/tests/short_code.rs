@@ -298,6 +298,24 @@ fn a_code_that_was_given_to_the_wrong_command_copies_afterwards() {
     }
 }
 
+/// To look costs the code nothing.
+#[test]
+fn what_a_code_is_for_can_be_looked_at_before() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
+    let (_share, code) = share(&ann, &["--relay", &at, "--uses", "1"]);
+    let explained = bob.succeeds(&["explain", &code]);
+    assert!(
+        explained.contains("leads to") && !explained.contains(&code),
+        "{explained}"
+    );
+    let listed = bob.succeeds(&["services", &code, "--relay", &at]);
+    assert!(listed.contains("up"), "{listed}");
+    bob.succeeds(&["ping", "-c", "1", &code, "--relay", &at]);
+    let output = bob.run_with(&["connect", &code, "--relay", &at], b"hello");
+    assert_eq!(text(&output.stdout), "hello", "{output:?}");
+}
+
 #[test]
 fn the_relay_of_a_code_is_given_or_the_default_one() {
     let (host, ann, bob) = (Place::new(), Place::new(), Place::new());

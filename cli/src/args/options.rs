@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::of_mesh::CodeRelay;
 use super::sharing::Sharing;
 use crate::direct::DirectChoice;
 use crate::gate::Gate;
@@ -191,6 +192,8 @@ pub(crate) struct Dialling {
 /// What every command has that dials one peer and opens no service there.
 #[derive(Debug, Args)]
 pub(crate) struct Looking {
+    #[command(flatten)]
+    pub(crate) code_relay: CodeRelay,
     #[command(flatten)]
     pub(crate) sharing: Sharing,
     #[command(flatten)]

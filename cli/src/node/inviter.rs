@@ -72,7 +72,7 @@ impl Inviter {
         use crate::exit::Code::Refused;
         let name = asked["name"].as_str();
         if let Some(name) = name {
-            inviting::is_free(name)?;
+            inviting::is_free(name, None)?;
         }
         let minutes = asked["minutes"]
             .as_u64()
@@ -132,8 +132,12 @@ impl Inviter {
         match joined {
             Err(_) | Ok(None) => Ok(json!({ "expired": true })),
             Ok(Some(joiner)) => {
-                let name = inviting::remember(name, joiner)?;
-                say(format_args!("{joiner} has joined; remembered as {name}"));
+                let wanted = name;
+                let name = inviting::remember(wanted, joiner)?;
+                let before = inviting::named_before(&name, wanted);
+                say(format_args!(
+                    "{joiner} has joined; remembered as {name}{before}"
+                ));
                 Ok(json!({ "joined": joiner.to_string(), "name": name }))
             }
         }

@@ -107,7 +107,7 @@ fn refused(relay: &PeerId, status: Status, reason: &str) -> String {
         Status::Full => "is full; try later, or use another relay".into(),
         Status::Quota => "allows this machine no more; close something first".into(),
         Status::NotRegistered => {
-            "does not know that peer; is it running, and registered there?".into()
+            "does not know that peer: it does not run, or is not registered there".into()
         }
         Status::Refused => "reached the peer, and the peer refused".into(),
         Status::Unreachable => "got no answer from the peer; try later".into(),
