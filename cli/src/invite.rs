@@ -32,7 +32,7 @@ use crate::mesh_node::Mesh;
 use crate::reach::{self, GOODBYE};
 use crate::say::on_screen;
 use crate::values::ticket_prefix;
-use crate::{folder, id, inviting, qr, redeemed, settings_file, short_code, stack, trust};
+use crate::{folder, id, inviting, qr, settings_file, short_code, stack, trust};
 
 /// How long a session may have nothing open. Who has opened the pairing has as long for its proof, by the protocol itself.
 const IDLE: Duration = Duration::from_secs(30);
@@ -326,9 +326,6 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
         (PairingError::Open(e), _) => Failure::from(e),
         (e, _) => Failure::of(Code::Refused, &e),
     })?;
-    if let Ok(short) = short.parse() {
-        redeemed::forget(&short);
-    }
     // Where it is served later is another matter; known by name it is from now on.
     let (address, rest) = places.split_first().ok_or_else(nowhere)?;
     let place = place_of(address);

@@ -52,18 +52,6 @@ pub(crate) fn keep(relay: PeerId, code: &ShortCode, text: &str) -> io::Result<()
     fs::rename(&draft, &place)
 }
 
-/// It is of no use any more.
-pub(crate) fn forget(code: &ShortCode) {
-    let Ok(folder) = folder::path() else { return };
-    let name = format!("{}.", *code.text());
-    let all = fs::read_dir(folder.join("codes")).into_iter().flatten();
-    for entry in all.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&name) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
 fn place(relay: PeerId, code: &ShortCode) -> Option<PathBuf> {
     let name = format!("{}.{relay}", *code.text());
     Some(folder::path().ok()?.join("codes").join(name))

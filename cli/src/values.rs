@@ -90,7 +90,7 @@ pub(crate) enum DialTarget {
     /// A peer that has given us some of its services.
     Ticket(Ticket),
     /// Words that stand for a ticket, at a relay.
-    Code,
+    Code(ShortCode),
 }
 
 impl FromStr for DialTarget {

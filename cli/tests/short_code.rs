@@ -152,13 +152,13 @@ fn nobody_counts_through_the_codes_and_a_peer_has_a_few() {
     let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
     settle(&eve, &at);
     settle(&ann, &at);
-    let shares: Vec<_> = (0..4).map(|_| share(&ann, &[])).collect();
-    let numbers: Vec<_> = shares
+    let invitations: Vec<_> = (0..4).map(|_| invite(&ann, &[])).collect();
+    let numbers: Vec<_> = invitations
         .iter()
         .map(|(_, code)| code.split('-').next().unwrap())
         .collect();
     assert_eq!(numbers, ["1", "2", "3", "4"]);
-    let why = failed(&ann.run(&["share", "up=exec:cat", "--code"]), 7);
+    let why = failed(&ann.run(&["invite", "--code"]), 7);
     assert!(why.contains("no room for another code"), "{why}");
     let absent = another("99-x");
     for _ in 0..10 {
@@ -192,9 +192,14 @@ fn an_invitation_goes_by_a_code_as_well() {
     assert_eq!(status, Some(0), "{told}");
     assert!(told.contains("the code was used"), "{told}");
     assert!(told.contains("remembered as bob"), "{told}");
-    let why = failed(&bob.run(&words), 2);
-    assert!(why.contains("ann is already the name"), "{why}");
-    let why = failed(&bob.run(&words[..4]), 7);
+    // It was oneself, and nobody else.
+    for words in [&words[..], &words[..4]] {
+        let why = failed(&bob.run(words), 5);
+        assert!(why.contains("you know this peer already, as ann"), "{why}");
+        assert!(!why.contains("somebody"), "{why}");
+    }
+    let eve = Place::new();
+    let why = failed(&eve.run(&words[..4]), 7);
     assert!(why.contains("used this code already"), "{why}");
 }
 
