@@ -466,8 +466,11 @@ fn missing(e: &clap::Error) -> Option<String> {
     };
     let usage = usage.to_string();
     let usage = usage.split_once("cepa ").map_or(&*usage, |(_, rest)| rest);
-    let all = missing.join(" and ");
-    Some(format!("{all} is missing: cepa {}", usage.trim()))
+    let (all, are) = (
+        missing.join(" and "),
+        if missing.len() > 1 { "are" } else { "is" },
+    );
+    Some(format!("{all} {are} missing: cepa {}", usage.trim()))
 }
 
 /// The command whose help is wanted, as far as the words name one, and what it is called: `cepa id new`.

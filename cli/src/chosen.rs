@@ -29,6 +29,13 @@ pub(crate) async fn of_kind(
     how: &str,
 ) -> Result<String, Failure> {
     let named = match connection.shared() {
+        Some(shared) if given.is_empty() && shared.len() > 1 => {
+            // Of what the ticket is for, the peer tells the kinds.
+            match offered::only(&connection.session, Some(kind)).await {
+                Only::One(name) if shared.contains(&name) => Ok(name),
+                _ => of_ticket(shared, given),
+            }
+        }
         Some(shared) => of_ticket(shared, given),
         None if given.is_empty() => match offered::only(&connection.session, Some(kind)).await {
             Only::One(name) => Ok(name),

@@ -9,6 +9,7 @@ use std::thread;
 use cepa::mux::StreamTimeouts;
 use cepa::session::OpenOptions;
 use cepa::session::reserved::FILES_PREFIX;
+use cepa::transports::Endpoint;
 use tokio::sync::oneshot;
 
 use crate::args;
@@ -25,6 +26,7 @@ use crate::files::tree::{Folder, Links};
 use crate::files::wire::Message;
 use crate::id;
 use crate::keep;
+use crate::names;
 use crate::offered;
 use crate::progress::Progress;
 use crate::reconnect::Reconnect;
@@ -119,9 +121,14 @@ impl Job {
             }
             Side::Local(to) => {
                 let Some(first) = remotes.first() else {
-                    return usage(
-                        "both sides are on this machine; give a peer's as @NAME:SERVICE/PATH",
-                    );
+                    let why = from
+                        .iter()
+                        .find_map(meant)
+                        .or_else(|| meant(&Side::Local(to.clone())));
+                    return usage(&why.unwrap_or_else(|| {
+                        "both sides are on this machine; give a peer's as @NAME:SERVICE/PATH"
+                            .to_owned()
+                    }));
                 };
                 if remotes.len() < from.len() {
                     return usage(
@@ -144,6 +151,32 @@ impl Job {
             }
         }
     }
+}
+
+/// What a side that is no file was to be, where it looks like a peer's.
+fn meant(side: &Side) -> Option<String> {
+    let Side::Local(path) = side else {
+        return None;
+    };
+    let word = path.to_str().filter(|_| !path.exists())?;
+    let (name, rest) = word.split_once(':')?;
+    if names::has(name) {
+        return Some(format!(
+            "{word} is on this machine as it stands; did you mean @{word}?"
+        ));
+    }
+    // HOST:PATH of scp has no such scheme.
+    let rest = rest.trim_end_matches(|c| c != ':').trim_end_matches(':');
+    let at = [word.to_owned(), format!("{name}:{rest}")];
+    let at = at.iter().find(|at| at.parse::<Endpoint>().is_ok());
+    Some(match at {
+        Some(at) => format!(
+            "{at} is an address, and files go to a peer that is known by its id: cepa://PEERID@{at}/SERVICE/PATH, or `cepa peer add NAME PEERID --at {at}` once and @NAME:SERVICE/PATH"
+        ),
+        None => format!(
+            "{word} is on this machine as it stands; a peer's side is @NAME:SERVICE/PATH, TICKET:SERVICE/PATH or cepa://PEERID@ADDR/SERVICE/PATH"
+        ),
+    })
 }
 
 /// Carries all of it over one session.

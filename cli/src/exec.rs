@@ -109,8 +109,17 @@ async fn carried(
     let ended = connect::carried_once(connection, far, ending).await;
     ended.map_err(|failure| {
         if failure.message == NOT_ALLOWED {
-            let program = args.command.first().map(String::as_str);
-            let program = clean(program.unwrap_or_default(), SHOWN);
+            let program = args.command.first().map(String::as_str).unwrap_or_default();
+            if let ([_], true) = (args.command.as_slice(), program.contains(' ')) {
+                let program = clean(program, SHOWN);
+                return Failure::new(
+                    Code::Refused,
+                    format!(
+                        "{program:?} is no program there: no shell reads it, so give each word by itself: cepa exec ADDR -- {program}"
+                    ),
+                );
+            }
+            let program = clean(program, SHOWN);
             let list = if service.is_empty() { "NAME" } else { service };
             Failure::new(
                 Code::Refused,

@@ -39,6 +39,7 @@ Exit codes:
   8  local: key, configuration, permission, or an address to listen on
   9  taken over: another `console --attach` or `forward -R` with the same key
  10  some files were not copied (`cp`); each has a line on standard error
+130  interrupted by Ctrl-C; 143 by SIGTERM, 129 as the terminal was closed
 
 If a command ran at the other end (`connect`, `console`, `pipe exec:…`), cepa
 exits with its status, or with 128 + N (at most 254) if signal N killed it. Use

@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 
 use cepa::identity::{Invitation, KnownPeer, PeerId, UnixTime};
 use cepa::node::{Hint, PeerAddr};
-use cepa::transports::Endpoint;
 use cepa::transports::endpoint::hidden;
+use cepa::transports::{Endpoint, Target};
 use serde_json::json;
 
 use crate::args::{self, Expected};
 use crate::columns::beside;
-use crate::exit::{self, Failure};
+use crate::exit::{self, Code, Failure};
 use crate::folder;
 use crate::keep::in_words;
 use crate::names::To;
@@ -23,15 +23,36 @@ use crate::values::Explained;
 
 pub(crate) fn run(args: &args::Explain) -> Result<(), Failure> {
     let (kind, all) = explained(&args.address)?;
-    if !args.json {
+    if args.json {
+        let all = all.iter();
+        let all = all.map(|(word, meaning)| json!({ "word": word, "meaning": meaning }));
+        let whole = json!({ "kind": kind, "lines": all.collect::<Vec<_>>() });
+        exit::print_json(&format!("{whole}\n"))?;
+    } else {
         // The words of layers are short, and the other ones differ from line to line.
         let least = if kind == ADDRESS { 0 } else { 8 };
-        return exit::print(&lines(&all, least));
+        exit::print(&lines(&all, least))?;
     }
-    let all = all.iter();
-    let all = all.map(|(word, meaning)| json!({ "word": word, "meaning": meaning }));
-    let whole = json!({ "kind": kind, "lines": all.collect::<Vec<_>>() });
-    exit::print_json(&format!("{whole}\n"))
+    is_usable(&args.address)
+}
+
+/// What reads well, and no command can dial.
+fn is_usable(it: &Explained) -> Result<(), Failure> {
+    let place = match it {
+        Explained::Place(place) => place,
+        Explained::Named(named) => match &named.to {
+            To::Place(place) => place,
+            To::Peer(_) => return Ok(()),
+        },
+        _ => return Ok(()),
+    };
+    match place.target() {
+        Target::Quic { settings, .. } if settings.proxy.is_some() => Err(Failure::new(
+            Code::Usage,
+            "this cannot be dialled: QUIC goes by no proxy; use tcp: or wss:, or leave the proxy out",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What sort of thing it is, and what is to be said of it.

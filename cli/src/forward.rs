@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::args::{self, DialTarget};
+use crate::called;
 use crate::chosen;
 use crate::client_ahead::{Ahead, connect, open};
 use crate::connection::Connected;
@@ -161,7 +162,8 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
         let (at, peer) = (listener.endpoint(), connection.session.peer().id());
         let service = &wanted.service;
         let kind = if wanted.socks { " (SOCKS 5)" } else { "" };
-        let text = format_args!("listening on {at} for {service}{kind} of {peer}");
+        let whom = called::called(&peer).unwrap_or_else(|| peer.to_string());
+        let text = format_args!("listening on {at} for {service}{kind} of {whom}");
         let line = Line::from(text)
             .with("address", at)
             .with("service", service);

@@ -119,16 +119,22 @@ pub(crate) fn peer(word: &str) -> Result<PeerAddr, String> {
 
 /// The same with where a known peer is in it, as far as that is on the network: for an address that others see.
 pub(crate) fn placed(word: &str) -> Result<PeerAddr, String> {
-    let address = peer(word)?;
+    let address = found(peer(word)?)?;
+    let hints: Vec<Hint> = address.hints().iter().map(Hint::for_others).collect();
+    let hints: Vec<Hint> = hints.into_iter().filter(Hint::is_network).collect();
+    address_of(address.peer(), &hints, address.service())
+}
+
+/// With where the known peers have it, if it does not say that itself.
+pub(crate) fn found(address: PeerAddr) -> Result<PeerAddr, String> {
     let hints: Vec<Hint> = if address.hints().is_empty() {
         let known = folder::known_as(address.peer());
         let places = known.iter().flat_map(|peer| &peer.places);
         places.filter_map(|place| place.parse().ok()).collect()
     } else {
-        address.hints().to_vec()
+        return Ok(address);
     };
-    let hints = hints.iter().map(Hint::for_others);
-    let hints: Vec<Hint> = hints.filter(Hint::is_network).collect();
+    let hints: Vec<Hint> = hints.into_iter().filter(Hint::is_network).collect();
     address_of(address.peer(), &hints, address.service())
 }
 
@@ -296,6 +302,21 @@ fn known(name: &str, settings: &Settings) -> Result<KnownPeer, String> {
     let known = file.read().map_err(|e| e.to_string())?;
     if let Some(peer) = known.named(name) {
         return Ok(peer.clone());
+    }
+    if let Some((peer, service)) = name.split_once(':')
+        && (settings.targets.contains_key(peer) || known.named(peer).is_some())
+    {
+        let word = |text: &str| {
+            if text.is_empty() {
+                "SERVICE".to_owned()
+            } else {
+                text.to_owned()
+            }
+        };
+        let service = word(service);
+        return Err(format!(
+            "a colon is for files (`cepa cp`); give @{peer}/{service}, or the service as a word of its own: @{peer} {service}"
+        ));
     }
     let names = settings.targets.keys().map(String::as_str);
     let all = names.chain(known.peers().map(KnownPeer::name));

@@ -148,7 +148,7 @@ pub(crate) async fn find(args: PeerFind) -> Result<(), Failure> {
         let all = found
             .iter()
             .map(|it| json!({ "name": it.name, "id": it.id.to_string(), "addresses": it.at }));
-        return exit::print_json(&format!("{}\n", Value::Array(all.collect())));
+        exit::print_json(&format!("{}\n", Value::Array(all.collect())))?;
     }
     if found.is_empty() {
         let why = format!(

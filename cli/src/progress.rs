@@ -80,6 +80,12 @@ impl TermLike for OnStatusLine {
 
     fn flush(&self) -> io::Result<()> {
         let line = std::mem::take(&mut *self.drawn());
+        // Behind a shell's prompt (`&`) the terminal is somebody else's.
+        let line = if stderr::is_in_front() {
+            line
+        } else {
+            String::new()
+        };
         stderr::status(line.trim().chars().take(columns()).collect());
         Ok(())
     }
@@ -259,7 +265,7 @@ impl Report for Progress {
     fn problem(&self, is_error: bool, text: &str) {
         if is_error {
             self.failed.fetch_add(1, Relaxed);
-            say(Line::from(format_args!("cepa: {text}")).error(Code::Some as u8));
+            say(Line::from(format_args!("cepa: {text}")).of_error());
         } else {
             say(format_args!("warning: {text}"));
         }

@@ -16,6 +16,7 @@ use cepa::tls::TlsError;
 use cepa::transports::{Endpoint, Target, TransportErrorKind};
 use tokio::task::JoinHandle;
 
+use crate::called;
 use crate::columns::count;
 use crate::direct::{self, DirectChoice};
 use crate::exit::{self, Code, Failure, say};
@@ -247,6 +248,11 @@ pub(crate) async fn leave(node: &Node, signals: &mut Signals, alone: bool) {
 /// An error of dialling in the tool's words: with the option that helps, where there is one.
 pub(crate) fn dial_failure(error: &DialError) -> Failure {
     let mut failure = Failure::of(code(error), error).passing(error.is_transient());
+    if let DialError::Failed { peer, attempts } = error
+        && let Some(called) = called::called(peer)
+    {
+        failure.message = format!("cannot reach {called}: {attempts}");
+    }
     if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = error {
         failure.message = match (error, folder::known_as(*peer).first()) {
             (DialError::NoHints { .. }, Some(known)) => {

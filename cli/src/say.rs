@@ -105,6 +105,12 @@ impl Line {
         self
     }
 
+    /// Something failed, and the command goes on.
+    pub(crate) fn of_error(mut self) -> Self {
+        self.level = Level::Error;
+        self
+    }
+
     /// The end of a command that failed, with its exit code.
     pub(crate) fn error(mut self, exit_code: u8) -> Self {
         self.level = Level::Error;

@@ -544,7 +544,8 @@ impl Services {
 const ONLY_SOCKS: &str = "this is a SOCKS service; use it with `cepa forward -D [ADDR:]PORT=NAME`";
 
 /// What a peer reads that opens a folder as if it were a stream.
-const ONLY_FILES: &str = "this service has files; use it with `cepa cp`, as @NAME:SERVICE/PATH";
+const ONLY_FILES: &str =
+    "this service has files; use it with `cepa cp`, as @NAME:SERVICE/PATH or TICKET:SERVICE/PATH";
 
 /// What a peer reads that opens a list of programs as if it were a stream.
 const ONLY_PROGRAMS: &str = "this service runs programs; use it with `cepa exec ADDR -- CMD ARGS…`";

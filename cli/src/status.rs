@@ -39,9 +39,9 @@ pub(crate) async fn run(args: Status) -> Result<(), Failure> {
             signal = signals.ended_by() => ended_by(signal, &args),
         };
     }
-    // One of the two is there.
     let Some(address) = &args.address else {
-        return Ok(());
+        let why = "say whose: --control PATH of a command of this machine that was started with it (`control` in a node's file), or a peer, as in `cepa status @NAME`";
+        return Err(Failure::new(Code::Usage, why));
     };
     let identity = id::load(&args.looking.identity)?;
     let connection = tokio::select! {

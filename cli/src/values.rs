@@ -59,7 +59,8 @@ pub(crate) fn seconds(word: &str) -> Result<f64, String> {
 pub(crate) fn placed_addr(word: &str) -> Result<PeerAddr, String> {
     match names::in_word(word) {
         Some(name) => names::placed(name),
-        None => peer_addr(word),
+        // A known one is where it is known to be.
+        None => names::found(peer_addr(word)?),
     }
 }
 

@@ -33,7 +33,7 @@ Examples:
 pub(crate) struct Status {
     /// Ask a peer: @NAME of a known peer or of a target in `config.toml`, where it listens, or its own
     /// address (cepa://PEERID@HINT,HINT)
-    #[arg(value_name = "ADDR", required_unless_present = "control")]
+    #[arg(value_name = "ADDR")]
     pub(crate) address: Option<DialTarget>,
     /// The control socket of a command of this machine
     #[arg(long, value_name = "PATH", conflicts_with = "address")]

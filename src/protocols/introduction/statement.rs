@@ -417,11 +417,13 @@ impl FromStr for Introduction {
         let text = text.trim().strip_prefix(TEXT);
         let text = text.ok_or_else(|| Flaw::Malformed(format!("it begins with {TEXT}")))?;
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes());
-        Self::from_bytes(
-            &bytes.map_err(|_| {
-                Flaw::Malformed("what follows is base64url: copy it to its end".into())
-            })?,
-        )
+        let bytes = bytes
+            .map_err(|_| Flaw::Malformed("what follows is base64url: copy it to its end".into()))?;
+        // In a decoder's words nobody sees what to do.
+        Self::from_bytes(&bytes).map_err(|flaw| match flaw {
+            Flaw::Malformed(_) => Flaw::Malformed("it is cut off, or was changed".into()),
+            flaw => flaw,
+        })
     }
 }
 

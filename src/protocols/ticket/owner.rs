@@ -69,7 +69,9 @@ impl fmt::Display for TicketEvent {
                 peer,
                 left: Some(left),
             } => write!(f, "{peer} uses the ticket; uses left: {left}"),
-            Self::Refused { peer, why } => write!(f, "{peer} did not get in by the ticket: {why}"),
+            Self::Refused { peer, why } => {
+                write!(f, "{peer} did not get in by the ticket: {}", why.to_owner())
+            }
         }
     }
 }

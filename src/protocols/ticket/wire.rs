@@ -81,6 +81,30 @@ pub enum TicketRefusal {
 }
 
 impl TicketRefusal {
+    /// For who has made the ticket: the other text is for who has it.
+    pub(super) fn to_owner(self) -> String {
+        let text = match self {
+            Self::Wrong => {
+                "what it showed is no ticket of this share; perhaps one of an earlier share"
+            }
+            Self::Expired => "the ticket has expired",
+            Self::Taken => {
+                "another peer has used this ticket first; if that was the wrong one, end this and share again"
+            }
+            Self::UsedUp => "the ticket has been used up",
+            Self::TooManyTries { wait } => {
+                return format!(
+                    "it showed a wrong one too often, and is not heard for {} s",
+                    wait.as_secs()
+                );
+            }
+            Self::Own => "it is this machine's own",
+            Self::NotShown => "it has not shown it",
+            Self::Other(number) => return format!("status {number}"),
+        };
+        text.to_owned()
+    }
+
     fn number(self) -> u32 {
         match self {
             Self::Wrong => 1,
