@@ -37,6 +37,9 @@ fn refusal(kind: Kind, reason: impl Into<String>, advice: &'static str) -> Refus
 /// How long a proxy may take to answer: it dials in its turn, and has as long for that as we have, and as long again.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Answers before the one that counts that a proxy may give. One is usual; none has a body.
+const INTERIM: usize = 8;
+
 const LOGIN: &str = "give the proxy a user and a password: proxy=…://USER:PASSWORD@HOST:PORT";
 const WRONG_LOGIN: &str = "check the user and the password of proxy=";
 const NOT_THIS: &str = "check the kind and the port of the proxy (socks5h:// or http://)";
@@ -79,7 +82,12 @@ async fn socks<S: AsyncRead + AsyncWrite + Unpin>(
             Socks5Stream::connect_with_password_and_socket(stream, target, user, password).await
         }
     };
-    done.map(drop).map_err(of_socks)
+    match done {
+        // Ours was looked at above, so this is the name in the answer: where the proxy dialled from, which nobody needs and which may be
+        // in any letters. The answer was read to its end, and says that there is a connection.
+        Err(Socks::InvalidTargetAddress(_)) => Ok(()),
+        done => done.map(drop).map_err(of_socks),
+    }
 }
 
 /// The replies of RFC 1928, section 6, among others.
@@ -185,11 +193,18 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin>(
     let answer = async {
         stream.write_all(request.as_bytes()).await?;
         stream.flush().await?;
-        let head = http_head::read(stream).await?;
-        if head.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        for _ in 0..INTERIM {
+            let head = http_head::read(stream).await?;
+            if head.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            // RFC 9110, section 15.2: another answer follows these, and this alone switches to something else.
+            let (status, reason) = http_head::status(&head)?;
+            if status == 101 || !(100..200).contains(&status) {
+                return Ok((status, reason));
+            }
         }
-        http_head::status(&head)
+        Err(http_head::wrong("it goes on and on before its answer"))
     };
     let (status, reason) = answer.await.map_err(|e| of_io(&e))?;
     match status {

@@ -123,6 +123,33 @@ async fn each_refusal_of_socks_has_its_words() {
     assert_eq!(all.len(), 9 + 5 - 1, "{all:#?}");
 }
 
+/// The name that the proxy dialled from is nobody's business, in whatever letters it is.
+#[tokio::test]
+async fn a_name_in_the_answer_of_socks_may_be_no_text() {
+    let here = proxy("socks5h://p:1");
+    for (name, ended) in [
+        (&b"\xff\xfe\x80"[..], "first"),
+        (b"\xc3\x28", "second"),
+        (b"", "third"),
+    ] {
+        let length = [u8::try_from(name.len()).unwrap()];
+        let reply = [
+            b"\x05\x00\x00\x03",
+            &length[..],
+            name,
+            b"\x00\x01",
+            ended.as_bytes(),
+        ]
+        .concat();
+        let script: [(&[u8], &[u8]); 2] = [HELLO, (b"\x05\x01\x00\x03\x03a.b\x1b\x58", &reply)];
+        let rest = asked(&here, ("a.b", 7000), &script).await;
+        assert_eq!(rest.unwrap(), ended, "not a byte of the target's is lost");
+    }
+    // Ours is refused before anything is said.
+    let refused = asked(&here, (&"a".repeat(256), 80), &[]).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::Invalid, "{refused:?}");
+}
+
 const CONNECT: &[u8] = b"CONNECT a.b:7000 HTTP/1.1\r\nHost: a.b:7000\r\n";
 
 #[tokio::test]
@@ -142,6 +169,38 @@ async fn http_asks_by_connect() {
     asked(&login, ("::1", 80), &[(request, answer)])
         .await
         .unwrap();
+}
+
+/// RFC 9110, section 15.2: what comes before the answer is none.
+#[tokio::test]
+async fn http_may_say_that_it_goes_on_before_it_answers() {
+    let request = [CONNECT, b"\r\n"].concat();
+    let plain = proxy("http://p:1");
+    let go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+    let early = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
+    let answer = format!("{go_on}{early}HTTP/1.1 200 OK\r\n\r\nfirst");
+    let script: [(&[u8], &[u8]); 1] = [(&request, answer.as_bytes())];
+    let rest = asked(&plain, ("a.b", 7000), &script).await;
+    assert_eq!(rest.unwrap(), "first");
+    for (answer, kind, words) in [
+        (
+            format!("{go_on}HTTP/1.1 403 No\r\n\r\n"),
+            Kind::Rejected,
+            "rules forbid",
+        ),
+        (go_on.to_owned(), Kind::Lost, "without an answer"),
+        (go_on.repeat(9), Kind::Invalid, "goes on and on"),
+        (
+            format!("HTTP/1.1 101 Switching\r\n\r\n{go_on}"),
+            Kind::Other,
+            "refuses (101 Switching)",
+        ),
+    ] {
+        let script: [(&[u8], &[u8]); 1] = [(&request, answer.as_bytes())];
+        let refused = asked(&plain, ("a.b", 7000), &script).await.unwrap_err();
+        assert_eq!(refused.kind, kind, "{answer}: {refused:?}");
+        assert!(refused.reason.contains(words), "{refused:?}");
+    }
 }
 
 #[tokio::test]
