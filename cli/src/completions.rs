@@ -64,7 +64,7 @@ _cepa_peers() {
 
 _cepa_names() {
     local name colon=""
-    if [[ ${COMP_WORDS[1]} == cp ]]; then
+    if [[ ${COMP_LINE:0:COMP_POINT} == *" cp "* ]]; then
         colon=:
         compopt -o nospace 2>/dev/null
     fi
@@ -77,7 +77,10 @@ _cepa() {
     local word=$2 line=${COMP_LINE:0:COMP_POINT}
     local typed=${line##*[[:space:]]}
     COMPREPLY=()
-    if [[ $typed == @* || $typed == *[/=]@* ]]; then
+    if [[ $typed == @*:* ]]; then
+        # What follows is at the peer: no file here is meant.
+        compopt +o default +o bashdefault 2>/dev/null
+    elif [[ $typed == @* || $typed == *[/=]@* ]]; then
         if [[ $word == *@* ]]; then
             _cepa_names "${typed#*@}" "${word%%@*}@"
         else
@@ -96,10 +99,13 @@ const ZSH: &str = r#"
 _cepa() {
     local word=$words[CURRENT]
     local -a names
-    if [[ $word == (|*[/=])@* ]]; then
+    if [[ $word == @*:* ]]; then
+        # What follows is at the peer: no file here is meant.
+        return 0
+    elif [[ $word == (|*[/=])@* ]]; then
         names=(${(f)"$(command cepa completions --names 2>/dev/null)"})
         compset -P '(|*[/=])@'
-        if [[ $words[2] == cp ]]; then
+        if (( ${words[(I)cp]} )); then
             compadd -a names -S :
         else
             compadd -a names

@@ -13,6 +13,11 @@ pub(crate) enum DirectChoice {
     No,
 }
 
+impl DirectChoice {
+    /// All that there are.
+    pub(crate) const WORDS: [&str; 3] = ["yes", "public", "no"];
+}
+
 impl FromStr for DirectChoice {
     type Err = &'static str;
 

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::args::{Peer, PeerAdd, PeerVerify};
+use crate::called;
 use crate::columns::{WIDTH, beside};
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
@@ -140,7 +141,7 @@ fn in_columns(peer: &KnownPeer, width: usize) -> String {
     let rest = rest.chain(
         peer.places
             .iter()
-            .map(|place| format!("at {}", clean(&hidden(place), MOST_PLACE))),
+            .map(|place| clean(&at(place), MOST_PLACE).into_owned()),
     );
     // A name that is longer than its column stands in a line of its own: what is below it stays in place.
     let mut text = match peer.name() {
@@ -151,6 +152,17 @@ fn in_columns(peer: &KnownPeer, width: usize) -> String {
         let _ = writeln!(text, "{}", beside(&format!("{:width$}  ", ""), &line));
     }
     text
+}
+
+/// A place. That of a relay is longer than a line, and where its peer is known, no id is needed; the whole of it is in `--json`.
+fn at(place: &str) -> String {
+    match place.parse() {
+        Ok(Hint::Relay { relay, at }) => {
+            let whom = called::called(&relay).unwrap_or_else(|| format!("{}…", relay.short()));
+            format!("by relay {whom} at {}", hidden(&at.to_string()))
+        }
+        _ => format!("at {}", hidden(place)),
+    }
 }
 
 /// The day, in UTC.

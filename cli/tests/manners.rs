@@ -96,6 +96,12 @@ fn bash_completes_commands_options_and_peers() {
         ("cepa serve --allow=@ant", "@ant", "@anton"),
         // As where bash breaks words at the character itself.
         ("cepa connect @ant", "ant", "anton"),
+        ("cepa serve tcp:0:1 --allow @anto", "anto", "anton"),
+        ("cepa -v cp fw @ant", "ant", "anton:"),
+        // What is at the peer is no file here.
+        ("cepa cp fw @ann:", "", ""),
+        ("cepa cp fw @ann:ba", "ba", ""),
+        ("cepa connect @ann --direct p", "p", "public"),
         ("cepa peer rm an", "an", "ann anton"),
         ("cepa peer rename ant", "ant", "anton"),
     ] {

@@ -254,3 +254,29 @@ fn a_long_name_moves_no_column() {
     let ids: Vec<usize> = ids.collect();
     assert!(ids.len() == 2 && ids[0] == ids[1], "{ids:?} {all}");
 }
+
+/// The address of a relay is longer than a line: a person reads whose relay it is, and a program all of it.
+#[test]
+fn a_relay_fits_the_line() {
+    let place = Place::new();
+    let relay = format!("relay:{B}@tcp:relay.example:7711");
+    place.succeeds(&["peer", "add", "ann", A, "--at", &relay]);
+    for whom in ["bbbbbbbbbbbb…", "post (bbbbbbbbbbbb…)"] {
+        let mut desk = Desk::sit_down(&place, &["peer", "ls"], (24, 80));
+        desk.until("relay.example");
+        let passed = desk.passed.clone();
+        let (_, rest) = desk.leave();
+        let all = passed + &rest;
+        let line = format!("by relay {whom} at tcp:relay.example:7711");
+        assert!(all.contains(&line), "{all}");
+        assert!(
+            all.lines()
+                .all(|line| line.trim_end().chars().count() <= 80),
+            "{all}"
+        );
+        place.succeeds(&["peer", "add", "post", B]);
+    }
+    for words in [&["peer", "ls"][..], &["peer", "ls", "--json"]] {
+        assert!(place.succeeds(words).contains(&relay));
+    }
+}

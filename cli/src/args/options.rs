@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::of_mesh::CodeRelay;
@@ -101,7 +102,8 @@ pub(crate) struct ByProxy {
     /// Whether to look for a direct path to peers that are reached by a relay, through NATs: `yes`,
     /// `public` (without addresses of private networks) or `no`. Default: `direct` in `config.toml`,
     /// or yes
-    #[arg(long = "direct", global = true, value_name = "yes|public|no")]
+    #[arg(long = "direct", global = true, value_name = "yes|public|no", hide_possible_values = true,
+          value_parser = PossibleValuesParser::new(DirectChoice::WORDS).try_map(|word| word.parse::<DirectChoice>()))]
     pub(crate) direct: Option<DirectChoice>,
 }
 
