@@ -157,6 +157,9 @@ pub(crate) async fn find(args: PeerFind) -> Result<(), Failure> {
         );
         return Err(Failure::new(Code::Other, why));
     }
+    if args.json {
+        return Ok(());
+    }
     exit::print(&in_text(&found, io::stdout().is_terminal()))
 }
 

@@ -3,7 +3,8 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -158,6 +159,68 @@ fn it_is_shown_in_front_only() {
     desk.until("fg\r\n");
     assert!(!desk.passed.contains(" connection"), "{:?}", desk.passed);
     desk.until("; 1 connection");
+    desk.type_in("\x03");
+    desk.until("ready=");
+    desk.type_in("exit\r");
+    desk.leave();
+}
+
+/// A way to the server at which as much passes in a second as the bar needs to be drawn twice.
+fn slow_way(to: &str) -> (String, Receiver<()>) {
+    let to = to.strip_prefix("tcp:").unwrap().to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = format!("tcp:{}", listener.local_addr().unwrap());
+    let (sender, passed) = channel();
+    thread::spawn(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let far = TcpStream::connect(&to).unwrap();
+            let (mut back, mut front) = (far.try_clone().unwrap(), near.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut back, &mut front));
+            let (mut near, mut far, sender) = (near, far, sender.clone());
+            thread::spawn(move || {
+                let (mut piece, mut all) = ([0; 16 << 10], 0);
+                while let Ok(n @ 1..) = near.read(&mut piece) {
+                    if far.write_all(&piece[..n]).is_err() {
+                        return;
+                    }
+                    all += n;
+                    if all > 128 << 10 {
+                        let _ = sender.send(());
+                        thread::sleep(Duration::from_millis(100));
+                    }
+                }
+            });
+        }
+    });
+    (at, passed)
+}
+
+/// The bar of a copy is one as well.
+#[test]
+fn the_bar_of_a_copy_is_shown_in_front_only() {
+    let (host, place) = (Place::new(), Place::new());
+    std::fs::create_dir(host.path("docs")).unwrap();
+    std::fs::write(place.path("longfile"), vec![7; 8 << 20]).unwrap();
+    let docs = format!("docs=files:{}", host.text("docs"));
+    let server = host.serve(&["tcp:127.0.0.1:0", "--service", &docs, "--allow", "any"]);
+    let (at, passed) = slow_way(&server.address());
+    place.succeeds(&["peer", "add", "host", &server.id(), "--at", &at]);
+    let mut desk = Desk::of(&place, &["sh", "-i"], (24, 80), |shell| {
+        shell.env("PS1", "ready=");
+    });
+    desk.until("ready=");
+    let (tool, file) = (common::bin().display(), place.text("longfile"));
+    desk.type_in(&format!("{tool} cp {file} @host:docs/ &\r"));
+    desk.until("ready=");
+    let begun = desk.passed.len();
+    for _ in 0..20 {
+        passed.recv_timeout(PATIENCE).unwrap();
+    }
+    desk.type_in("fg\r");
+    desk.until("fg\r\n");
+    assert!(!desk.passed[begun..].contains(EMPTIED), "{:?}", desk.passed);
+    desk.until(EMPTIED);
+    desk.until("MiB");
     desk.type_in("\x03");
     desk.until("ready=");
     desk.type_in("exit\r");
