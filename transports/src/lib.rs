@@ -131,6 +131,8 @@ pub use network::Network;
 pub use ports::{Port, ports};
 pub use proxies::Proxies;
 pub use quic::settled;
+#[cfg(all(feature = "nat", feature = "quic"))]
+pub use quic::{KNOCK, QuicArriving, QuicPort};
 pub use rate::Rate;
 pub use remote::Remote;
 pub use shared_error::SharedError;

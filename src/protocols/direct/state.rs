@@ -14,12 +14,17 @@ use super::budget::Budget;
 pub struct DirectConfig {
     /// Whether addresses of private networks are told and tried, where both peers seem to be in the same one; default yes.
     pub private: bool,
+    /// Whether QUIC is tried beside TCP, where the relay listens for it; default yes.
+    pub quic: bool,
     /// How long a session has led through a relay before it is tried for the first time; default 1 s: many a session is over by then.
     pub after: Duration,
     /// The pause before the second attempt, default 30 s; then longer and longer ones.
     pub pause: Duration,
     /// The longest pause, default 30 min: networks change, and an attempt costs both ends a few packets.
     pub longest_pause: Duration,
+    /// Connections of TCP are tried, which tests may not want.
+    #[doc(hidden)]
+    pub tcp: bool,
     /// Addresses of this machine itself are told and tried, for tests.
     #[doc(hidden)]
     pub loopback: bool,
@@ -27,9 +32,11 @@ pub struct DirectConfig {
 
 setters!(DirectConfig {
     with_private => private: bool,
+    with_quic => quic: bool,
     with_after => after: Duration,
     with_pause => pause: Duration,
     with_longest_pause => longest_pause: Duration,
+    with_tcp => tcp: bool,
     with_loopback => loopback: bool,
 });
 
@@ -37,9 +44,11 @@ impl Default for DirectConfig {
     fn default() -> Self {
         Self {
             private: true,
+            quic: true,
             after: Duration::from_secs(1),
             pause: Duration::from_secs(30),
             longest_pause: Duration::from_secs(30 * 60),
+            tcp: true,
             loopback: false,
         }
     }

@@ -1,7 +1,6 @@
 //! When a direct path is tried for, and tried again; and which connection the session goes on over.
 
 use std::collections::{HashSet, VecDeque};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -130,7 +129,7 @@ fn by_relay(direct: &Direct, peer: PeerId) -> Option<Session> {
     (!session.path().is_some_and(is_direct)).then_some(session)
 }
 
-fn report(direct: &Direct, peer: PeerId, reached: Result<SocketAddr, NotDirect>) {
+fn report(direct: &Direct, peer: PeerId, reached: Result<Remote, NotDirect>) {
     direct.node.emit(match reached {
         Ok(at) => DirectEvent::Direct { peer, at },
         Err(why) => DirectEvent::NotDirect { peer, why },
@@ -138,13 +137,13 @@ fn report(direct: &Direct, peer: PeerId, reached: Result<SocketAddr, NotDirect>)
 }
 
 /// One attempt of the end that has dialled.
-async fn attempt(direct: &Direct, session: &Session) -> Result<SocketAddr, NotDirect> {
+async fn attempt(direct: &Direct, session: &Session) -> Result<Remote, NotDirect> {
     // Whom this node has dialled by its id is no stranger.
     let end = End::of(direct, session, true)?;
     pay(direct, session.peer().id(), Whose::Own)?;
     let plan = end.ask().await?;
     let (found, streams) = mpsc::channel(QUEUE);
-    until_found(plan, found, go_on_over(direct, session, streams)).await
+    until_found(plan, true, found, go_on_over(direct, session, streams)).await
 }
 
 fn pay(direct: &Direct, peer: PeerId, whose: Whose) -> Result<(), NotDirect> {
@@ -179,7 +178,7 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
     let reached = match planned {
         Ok(plan) => {
             let (found, streams) = mpsc::channel(QUEUE);
-            until_found(plan, found, accepted(direct, peer, streams)).await
+            until_found(plan, false, found, accepted(direct, peer, streams)).await
         }
         Err(why) => {
             // A reset could overtake what was said last.
@@ -193,19 +192,21 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
 /// Connects until the session goes on over one of the connections, or it has taken too long.
 async fn until_found(
     plan: Plan<'_>,
+    chooses: bool,
     found: mpsc::Sender<Stream>,
-    taking: impl Future<Output = Result<SocketAddr, NotDirect>>,
-) -> Result<SocketAddr, NotDirect> {
+    taking: impl Future<Output = Result<Remote, NotDirect>>,
+) -> Result<Remote, NotDirect> {
     let Plan {
         turn: _turn,
-        port,
-        listener,
-        addresses,
+        tcp,
+        quic,
     } = plan;
-    let tried = addresses.iter().map(ToString::to_string);
-    let tried = tried.collect::<Vec<_>>().join(", ");
+    let by_tcp = tcp.to.iter().map(ToString::to_string);
+    let by_quic = quic.iter().flat_map(|quic| &quic.to);
+    let by_quic = by_quic.map(|at| Remote::Quic(*at).to_string());
+    let tried = by_tcp.chain(by_quic).collect::<Vec<_>>().join(", ");
     let punching = async {
-        punch(port, listener, addresses, found).await;
+        punch(tcp, quic, chooses, found).await;
         std::future::pending().await
     };
     let both = async {
@@ -224,7 +225,7 @@ pub(super) async fn go_on_over(
     direct: &Direct,
     session: &Session,
     mut streams: mpsc::Receiver<Stream>,
-) -> Result<SocketAddr, NotDirect> {
+) -> Result<Remote, NotDirect> {
     let mut waiting = VecDeque::new();
     let mut proving = FuturesUnordered::new();
     let mut next_at = Instant::now();
@@ -241,7 +242,7 @@ pub(super) async fn go_on_over(
                 Err(_) => next_at = Instant::now(),
             },
             () = sleep_until(next_at), if may_begin => {
-                if let Some((stream, at)) = waiting.pop_front().and_then(with_address) {
+                if let Some((stream, at)) = waiting.pop_front().map(with_remote) {
                     next_at = Instant::now() + STAGGER;
                     proving.push(async move { (at, direct.node.prove_direct(session, stream).await) });
                 }
@@ -257,14 +258,13 @@ async fn accepted(
     direct: &Direct,
     peer: PeerId,
     mut streams: mpsc::Receiver<Stream>,
-) -> Result<SocketAddr, NotDirect> {
+) -> Result<Remote, NotDirect> {
     let mut proving = FuturesUnordered::new();
     loop {
         tokio::select! {
             Some(stream) = streams.recv() => {
-                if let Some((stream, at)) = with_address(stream) {
-                    proving.push(async move { (at, direct.node.accept_direct(peer, stream).await) });
-                }
+                let (stream, at) = with_remote(stream);
+                proving.push(async move { (at, direct.node.accept_direct(peer, stream).await) });
             }
             Some((at, accepted)) = proving.next(), if !proving.is_empty() => {
                 if accepted.is_ok() {
@@ -277,11 +277,9 @@ async fn accepted(
     }
 }
 
-fn with_address(stream: Stream) -> Option<(Stream, SocketAddr)> {
-    let Remote::Tcp(at) = *stream.remote() else {
-        return None;
-    };
-    Some((stream, at))
+fn with_remote(stream: Stream) -> (Stream, Remote) {
+    let at = stream.remote().clone();
+    (stream, at)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
