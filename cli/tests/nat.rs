@@ -61,8 +61,9 @@ impl Kind {
 
     /// The rules of a router with this host behind it.
     fn rules(self, host: &str) -> String {
+        // UDP knows no reset: what such a router refuses it says by ICMP.
         let refuse = if self == PortRestrictedReset {
-            "reject with tcp reset"
+            "meta l4proto tcp reject with tcp reset\n reject with icmp port-unreachable"
         } else {
             "drop"
         };
@@ -74,17 +75,19 @@ impl Kind {
         let (dnat, forward) = match self {
             No => return String::new(),
             FullCone => (
-                format!("iifname wan meta l4proto tcp dnat to {host}"),
+                format!("iifname wan meta l4proto {{ tcp, udp }} dnat to {host}"),
                 "accept".to_owned(),
             ),
             Restricted => (
-                format!("iifname wan meta l4proto tcp dnat to {host}"),
+                format!("iifname wan meta l4proto {{ tcp, udp }} dnat to {host}"),
                 format!("ip saddr @known accept\n {refuse}"),
             ),
             _ => (String::new(), refuse.to_owned()),
         };
         format!(
             "table ip t {{
+             chain refuse {{ {refuse}
+             }}
              set known {{ type ipv4_addr; flags dynamic,timeout; timeout 5m; }}
              chain pre {{ type nat hook prerouting priority dstnat; {dnat}
              }}
@@ -97,7 +100,7 @@ impl Kind {
              }}
              chain to {{ type filter hook input priority 0; iifname lo accept
              ct state established,related accept
-             iifname wan meta l4proto tcp {refuse}
+             iifname wan meta l4proto {{ tcp, udp }} jump refuse
              }}
              }}"
         )
@@ -370,9 +373,37 @@ impl World {
     }
 }
 
+/// What of the two a host lets out to others than the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Tcp,
+    Udp,
+    Both,
+}
+
+impl By {
+    /// Rules of a host.
+    fn rules(self) -> String {
+        let held = match self {
+            Self::Tcp => "meta l4proto udp drop",
+            Self::Udp => "ip daddr != 192.0.2.1 meta l4proto tcp drop",
+            Self::Both => return String::new(),
+        };
+        format!(
+            "table ip only {{
+             chain out {{ type filter hook output priority 0; oifname lo accept
+             {held}
+             }}
+             }}"
+        )
+    }
+}
+
 /// What has come of a pair.
 struct Found {
     direct: bool,
+    /// It is a connection of QUIC.
+    quic: bool,
     lines: Vec<String>,
 }
 
@@ -389,7 +420,9 @@ impl Drop for Ended {
 /// and it counts until the session goes on by the relay.
 fn count_between(world: &World, relay_at: &str, cut: bool, direct: &str) -> Found {
     let place = Place::new();
-    let mut relay = world.cepa(&place, "net", &["relay", relay_at, "--allow", "any"]);
+    let by_quic = relay_at.replacen("tcp:", "quic:", 1);
+    let words = ["relay", relay_at, &by_quic, "--allow", "any"];
+    let mut relay = world.cepa(&place, "net", &words);
     let relay = Server::of(&mut relay, "relaying on ");
     let relay_id = relay
         .seen()
@@ -465,11 +498,15 @@ fn count_between(world: &World, relay_at: &str, cut: bool, direct: &str) -> Foun
         counted.len(),
         lines.lock().unwrap()
     );
-    let direct = saw("now direct to");
+    let (direct, quic) = (saw("now direct to"), saw("(quic "));
     drop(client);
     reading.join().unwrap();
     let lines = std::mem::take(&mut *lines.lock().unwrap());
-    Found { direct, lines }
+    Found {
+        direct,
+        quic,
+        lines,
+    }
 }
 
 const AT: &str = "tcp:192.0.2.1:7711";
@@ -487,8 +524,14 @@ fn found(world: Result<World, String>, relay_at: &str, cut: bool) -> Option<Foun
     }
 }
 
-fn pair(a: Kind, b: Kind) -> Option<Found> {
-    found(World::new(a, b), AT, false)
+fn pair(a: Kind, b: Kind, by: By) -> Option<Found> {
+    let world = World::new(a, b).and_then(|world| {
+        for host in ["hA", "hB"] {
+            world.nft(host, &by.rules())?;
+        }
+        Ok(world)
+    });
+    found(world, AT, false)
 }
 
 /// Each one's SYN has left before the other one's arrives, or both are refused.
@@ -512,7 +555,7 @@ fn two_behind_one_router_and_two_behind_firewalls_become_direct() {
 }
 
 /// What has come of each of these, a few at a time.
-fn all(pairs: &[(Kind, Kind)]) -> Vec<(Kind, Kind, Found)> {
+fn all(pairs: &[(Kind, Kind, By)]) -> Vec<(Kind, Kind, By, Found)> {
     let waiting = Mutex::new(pairs.iter().copied());
     let found = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -520,9 +563,9 @@ fn all(pairs: &[(Kind, Kind)]) -> Vec<(Kind, Kind, Found)> {
             scope.spawn(|| {
                 loop {
                     let next = waiting.lock().unwrap().next();
-                    let Some((a, b)) = next else { return };
-                    let Some(it) = pair(a, b) else { return };
-                    found.lock().unwrap().push((a, b, it));
+                    let Some((a, b, by)) = next else { return };
+                    let Some(it) = pair(a, b, by) else { return };
+                    found.lock().unwrap().push((a, b, by, it));
                 }
             });
         }
@@ -586,10 +629,27 @@ fn pairs_become_direct_where_their_nats_let_them_and_none_loses_a_byte() {
         (Double, PortRestricted),
         (Symmetric, Symmetric),
     ];
-    for (a, b, found) in all(&pairs) {
+    let all = all(&pairs.map(|(a, b)| (a, b, By::Both)));
+    for (a, b, _, found) in all {
         let expected = (a, b) != (Symmetric, Symmetric);
         let what = format!("{} and {}: {:#?}", a.name(), b.name(), found.lines);
         assert_eq!(found.direct, expected, "{what}");
+        assert!(!found.quic, "{what}");
+    }
+}
+
+/// Where TCP leads nowhere, or its SYNs miss each other.
+#[test]
+fn pairs_become_direct_by_quic_and_none_loses_a_byte() {
+    let pairs = [
+        (PortRestricted, PortRestricted, By::Udp),
+        (FullCone, Symmetric, By::Udp),
+        (Double, Restricted, By::Udp),
+        (PortRestrictedReset, PortRestrictedReset, By::Both),
+    ];
+    for (a, b, by, found) in all(&pairs) {
+        let what = format!("{} and {}, {by:?}: {:#?}", a.name(), b.name(), found.lines);
+        assert!(found.direct && found.quic, "{what}");
     }
 }
 
@@ -607,10 +667,9 @@ fn the_table_of_all_pairs() {
         Symmetric,
         Double,
     ];
-    let pairs: Vec<_> = kinds
-        .iter()
-        .flat_map(|a| kinds.iter().map(|b| (*a, *b)))
-        .collect();
+    let ways = [By::Tcp, By::Udp];
+    let pairs = kinds.iter().flat_map(|a| kinds.iter().map(|b| (*a, *b)));
+    let pairs: Vec<_> = pairs.flat_map(|(a, b)| ways.map(|by| (a, b, by))).collect();
     let found = all(&pairs);
     let names = kinds.map(Kind::name).join(" | ");
     let mut table = format!(
@@ -620,11 +679,15 @@ fn the_table_of_all_pairs() {
     for a in kinds {
         let _ = write!(table, "| {} |", a.name());
         for b in kinds {
-            let it = found.iter().find(|it| (it.0, it.1) == (a, b));
-            let said = if it.is_some_and(|it| it.2.direct) {
-                "direct"
-            } else {
-                "relay"
+            let by = |by| {
+                let is_it = |it: &&(Kind, Kind, By, Found)| (it.0, it.1, it.2) == (a, b, by);
+                found.iter().find(is_it).is_some_and(|it| it.3.direct)
+            };
+            let said = match ways.map(by) {
+                [true, true] => "both",
+                [true, false] => "TCP",
+                [false, true] => "QUIC",
+                [false, false] => "relay",
             };
             let _ = write!(table, " {said} |");
         }

@@ -163,8 +163,8 @@ mod tests {
         };
         let (one, two) = (port(), port());
         let at = SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), at);
-        let with_relay = one.connect(at).await.unwrap();
-        let accepted = relay.accept().await.unwrap().unwrap();
+        let (with_relay, accepted) = tokio::join!(one.connect(at), relay.accept());
+        let (with_relay, accepted) = (with_relay.unwrap(), accepted.unwrap().unwrap());
         assert_eq!(accepted.remote(), &Remote::Quic(one.address()));
         one.listen().unwrap();
         let came = async { one.accept().await.unwrap().stream().await };
