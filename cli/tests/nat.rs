@@ -587,7 +587,7 @@ fn who_does_not_want_to_stays_behind_the_relay() {
 #[test]
 fn what_is_no_choice_is_said() {
     let place = Place::new();
-    let wrong = "expected yes, public or no";
+    let wrong = "expected yes, public, unmapped, public,unmapped or no";
     let line = place.fails(&["--direct", "maybe", "serve", "tcp:127.0.0.1:0"], 2);
     assert!(line.contains(wrong), "{line}");
     let file = place.text("node.toml");
@@ -645,6 +645,7 @@ fn pairs_become_direct_by_quic_and_none_loses_a_byte() {
         (PortRestricted, PortRestricted, By::Udp),
         (FullCone, Symmetric, By::Udp),
         (Double, Restricted, By::Udp),
+        (Symmetric, Restricted, By::Udp),
         (PortRestrictedReset, PortRestrictedReset, By::Both),
     ];
     for (a, b, by, found) in all(&pairs) {

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use cepa_transports::{Stream, Target};
+use tokio::runtime::Handle;
 
 use crate::Side;
 use crate::identity::{PeerId, Presented, Refusal, TrustPolicy};
@@ -54,6 +55,13 @@ impl Node {
             Target::Quic { port, .. } => Some(*port),
             _ => None,
         })
+    }
+
+    /// Runs something that a shutdown waits for and does not cut short, so that it has to be bounded.
+    pub(crate) fn spawn_last(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if Handle::try_current().is_ok() {
+            self.core.tasks.spawn(task);
+        }
     }
 
     /// The session goes on there with all that is open in it; one that can't is followed by a new one, which is used from then on.

@@ -52,6 +52,9 @@ pub(super) struct Offer {
     /// What the sender wants to read in datagrams before it answers them.
     #[n(8)]
     knock: Option<ByteArray<8>>,
+    /// A TCP port that the sender's router has mapped to it.
+    #[n(9)]
+    mapped: Option<String>,
 }
 
 /// Where the sender of an offer can be reached by TCP, or by UDP.
@@ -59,6 +62,8 @@ pub(super) struct Place {
     pub(super) seen: Signed,
     /// In its own network.
     pub(super) local: Option<SocketAddr>,
+    /// By a port of its router; of TCP.
+    pub(super) mapped: Option<SocketAddr>,
 }
 
 /// Ready; and the other end's answer to that, at which both begin.
@@ -102,6 +107,7 @@ impl Offer {
             nonce: nonce.map(Into::into),
             seen: Some(tcp.seen),
             local: text(tcp.local),
+            mapped: tcp.mapped.map(|at| at.to_string()),
             seen_udp,
             local_udp,
             knock,
@@ -119,6 +125,7 @@ impl Offer {
             seen_udp: None,
             local_udp: None,
             knock: None,
+            mapped: None,
         }
     }
 
@@ -134,6 +141,11 @@ impl Offer {
     /// The addresses that are some.
     pub(super) fn local(&self) -> impl Iterator<Item = SocketAddr> {
         addresses(&self.local)
+    }
+
+    /// The port that its router has mapped.
+    pub(super) fn mapped(&self) -> Option<SocketAddr> {
+        self.mapped.as_ref()?.parse().ok()
     }
 
     /// Where the relay sees its UDP port, and its word for datagrams.

@@ -28,6 +28,7 @@
 //! | `knock.rs` | what they say on UDP before QUIC |
 //! | `talk.rs` | the exchange, up to the moment at which both begin |
 //! | `udp.rs` | a UDP port, and where the relay sees it |
+//! | `gateway.rs`, `mapping.rs` | the router, and a port that it maps |
 //! | `punch.rs` | connecting and listening at once |
 //! | `trying.rs` | when it is tried, and tried again |
 //! | `state.rs` | what a node wants of it, and what its attempts share |
@@ -35,7 +36,9 @@
 
 mod budget;
 mod event;
+mod gateway;
 mod knock;
+mod mapping;
 mod message;
 mod policy;
 mod punch;
@@ -46,7 +49,7 @@ mod tests;
 mod trying;
 mod udp;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
@@ -74,6 +77,7 @@ pub fn on(node: &Node, config: DirectConfig) -> Result<(), ProtocolError> {
         config,
         budget: Budget::default(),
         turn: Semaphore::new(1),
+        failed: Mutex::default(),
     });
     // From before anything happens.
     let events = node.events();

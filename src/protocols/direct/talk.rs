@@ -15,7 +15,9 @@ use crate::wire::{Message, linger_close, receive, send};
 
 use super::super::relay::{Nonce, WhereSeen, verify, where_seen};
 use super::event::NotDirect;
+use super::gateway::gateway;
 use super::knock::{self, Words};
+use super::mapping::Mapped;
 use super::message::{Begin, Offer, Place, Word};
 use super::policy::{self, Here};
 use super::state::Direct;
@@ -45,6 +47,8 @@ pub(super) struct Plan<'a> {
     pub(super) turn: SemaphorePermit<'a>,
     pub(super) tcp: ByTcp,
     pub(super) quic: Option<ByQuic>,
+    /// Kept as long as it may be of use.
+    pub(super) mapped: Option<Mapped>,
 }
 
 /// From where and to where by TCP.
@@ -64,12 +68,15 @@ pub(super) struct ByQuic {
 /// Where the relay sees the ports of this end.
 struct Own {
     tcp: IpAddr,
+    mapped: Option<Mapped>,
     udp: Option<(QuicPort, IpAddr, knock::Word)>,
 }
 
 /// Where the peer may be.
 struct Theirs {
     tcp: Vec<SocketAddr>,
+    /// Of this end.
+    mapped: Option<Mapped>,
     udp: Option<ByQuic>,
 }
 
@@ -241,6 +248,16 @@ impl<'a> End<'a> {
         Udp::open(node, self.relay.peer().id(), relay_at, own).await
     }
 
+    /// A port of the router, where it is time for that.
+    async fn map(&self, seen: IpAddr) -> Option<Mapped> {
+        if !self.direct.is_to_map(self.session.peer().id()) {
+            return None;
+        }
+        let (node, local) = (&self.direct.node, self.port.address());
+        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+        Mapped::new(node, gateway()?, local, seen).await
+    }
+
     /// What the peer is told: where the relay sees this end, and local addresses.
     async fn offer(
         &self,
@@ -253,24 +270,29 @@ impl<'a> End<'a> {
             Some(udp) => udp.where_seen(&self.direct.node, for_them).await,
             None => None,
         };
-        let place = |local: SocketAddr, seen: WhereSeen| {
+        let mapped = self.map(seen.at.ip()).await;
+        let place = |local: SocketAddr, seen: WhereSeen, mapped: Option<&Mapped>| {
             let here = self.here([seen.at.ip(); 2]);
             let told = self.trusted && policy::may_tell(local, seen.at, &here);
             Place {
                 seen: seen.signed,
                 local: told.then_some(local),
+                mapped: mapped.map(Mapped::at),
             }
         };
         let tcp = seen.at.ip();
-        let told = place(self.port.address(), seen);
+        let told = place(self.port.address(), seen, mapped.as_ref());
         let (udp, udp_told) = match (udp, random()) {
             (Some((port, seen)), Ok(word)) => {
                 let (at, local) = (seen.at.ip(), port.address());
-                (Some((port, at, word)), Some((place(local, seen), word)))
+                (
+                    Some((port, at, word)),
+                    Some((place(local, seen, None), word)),
+                )
             }
             _ => (None, None),
         };
-        (Own { tcp, udp }, Offer::new(nonce, told, udp_told))
+        (Own { tcp, mapped, udp }, Offer::new(nonce, told, udp_told))
     }
 
     /// What this end does with what the peer has offered.
@@ -279,7 +301,7 @@ impl<'a> End<'a> {
         let signed = theirs.seen.as_ref().ok_or_else(no_sense)?;
         let at = verify(signed, false, relay, peer, nonce).ok_or_else(no_sense)?;
         let here = self.here([own.tcp, at.ip()]);
-        let mut tcp = policy::to_try(at, theirs.local(), &here);
+        let mut tcp = policy::to_try(at, theirs.mapped(), theirs.local(), &here);
         if !self.direct.config.tcp {
             tcp.clear();
         }
@@ -287,7 +309,7 @@ impl<'a> End<'a> {
             (Some((port, seen, ours)), Some((signed, theirs_is))) => {
                 let at = verify(signed, true, relay, peer, nonce).ok_or_else(no_sense)?;
                 let here = self.here([seen, at.ip()]);
-                let to = policy::to_try(at, theirs.local_udp(), &here);
+                let to = policy::to_try(at, None, theirs.local_udp(), &here);
                 let words = Words {
                     ours,
                     theirs: theirs_is,
@@ -299,7 +321,11 @@ impl<'a> End<'a> {
         if tcp.is_empty() && udp.is_none() {
             return Err(NotDirect::NoAddress);
         }
-        Ok(Theirs { tcp, udp })
+        Ok(Theirs {
+            tcp,
+            udp,
+            mapped: own.mapped,
+        })
     }
 
     /// Waits until no other attempt is under way, and listens.
@@ -319,6 +345,7 @@ impl<'a> End<'a> {
                 to: theirs.tcp,
             },
             quic: theirs.udp,
+            mapped: theirs.mapped,
         })
     }
 

@@ -330,8 +330,25 @@ impl Liar {
         local: Option<SocketAddr>,
         seen_udp: Option<Signed>,
     ) -> (Word, ServiceStream) {
-        let udp = seen_udp.map(|seen| (Place { seen, local: None }, [4; 8]));
-        let offer = Offer::new(None, Place { seen, local }, udp);
+        let udp = seen_udp.map(|seen| {
+            (
+                Place {
+                    seen,
+                    local: None,
+                    mapped: None,
+                },
+                [4; 8],
+            )
+        });
+        let offer = Offer::new(
+            None,
+            Place {
+                seen,
+                local,
+                mapped: None,
+            },
+            udp,
+        );
         send(&mut stream, &offer).await.unwrap();
         (soon(hear::<Word>(&mut stream)).await.unwrap(), stream)
     }
@@ -477,6 +494,7 @@ fn direct_of(node: &Node) -> Direct {
         config: here(),
         budget: Budget::default(),
         turn: Semaphore::new(1),
+        failed: Mutex::default(),
     }
 }
 
@@ -527,6 +545,7 @@ impl Protocol for Silent {
                 Place {
                     seen: seen.unwrap().signed,
                     local: None,
+                    mapped: None,
                 },
                 None,
             );

@@ -11,12 +11,13 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::identity::PeerId;
-use crate::node::{Call, Event, Events, Path};
+use crate::node::{Call, Event, Events, Node, Path};
 use crate::session::{Backoff, PathInfo, Session};
 use crate::wire::{linger_close, send};
 
 use super::budget::Whose;
 use super::event::{DirectEvent, NotDirect};
+use super::mapping::{Mapped, RENEW};
 use super::message::{Begin, Offer};
 use super::punch::punch;
 use super::state::Direct;
@@ -27,6 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How much later than the one before it a connection is looked at, while it is not known who is there.
 const STAGGER: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether a mapped port is still of use.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Connections that wait to be looked at.
 const QUEUE: usize = 4;
@@ -112,7 +116,12 @@ async fn keep_trying(direct: &Direct, mut entry: Entry) {
         let Some(session) = entry.still(|| by_relay(direct, peer)) else {
             return;
         };
+        let with_mapped = direct.is_to_map(peer);
         let reached = attempt(direct, &session).await;
+        if !with_mapped && matches!(reached, Err(NotDirect::NoWay(_))) && config.map {
+            // Now both ask their routers for a port.
+            pause = config.after;
+        }
         let is_final = reached.as_ref().is_err_and(NotDirect::is_final);
         report(direct, peer, reached);
         if is_final {
@@ -130,6 +139,12 @@ fn by_relay(direct: &Direct, peer: PeerId) -> Option<Session> {
 }
 
 fn report(direct: &Direct, peer: PeerId, reached: Result<Remote, NotDirect>) {
+    match &reached {
+        Ok(_) => direct.remember(peer, false),
+        Err(NotDirect::NoWay(_)) => direct.remember(peer, true),
+        // It was not tried.
+        Err(_) => {}
+    }
     direct.node.emit(match reached {
         Ok(at) => DirectEvent::Direct { peer, at },
         Err(why) => DirectEvent::NotDirect { peer, why },
@@ -143,7 +158,9 @@ async fn attempt(direct: &Direct, session: &Session) -> Result<Remote, NotDirect
     pay(direct, session.peer().id(), Whose::Own)?;
     let plan = end.ask().await?;
     let (found, streams) = mpsc::channel(QUEUE);
-    until_found(plan, true, found, go_on_over(direct, session, streams)).await
+    let peer = session.peer().id();
+    let taking = go_on_over(direct, session, streams);
+    until_found(direct, peer, plan, true, found, taking).await
 }
 
 fn pay(direct: &Direct, peer: PeerId, whose: Whose) -> Result<(), NotDirect> {
@@ -178,7 +195,8 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
     let reached = match planned {
         Ok(plan) => {
             let (found, streams) = mpsc::channel(QUEUE);
-            until_found(plan, false, found, accepted(direct, peer, streams)).await
+            let taking = accepted(direct, peer, streams);
+            until_found(direct, peer, plan, false, found, taking).await
         }
         Err(why) => {
             // A reset could overtake what was said last.
@@ -191,6 +209,8 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
 
 /// Connects until the session goes on over one of the connections, or it has taken too long.
 async fn until_found(
+    direct: &Direct,
+    peer: PeerId,
     plan: Plan<'_>,
     chooses: bool,
     found: mpsc::Sender<Stream>,
@@ -200,6 +220,7 @@ async fn until_found(
         turn: _turn,
         tcp,
         quic,
+        mapped,
     } = plan;
     let by_tcp = tcp.to.iter().map(ToString::to_string);
     let by_quic = quic.iter().flat_map(|quic| &quic.to);
@@ -216,7 +237,32 @@ async fn until_found(
         }
     };
     let none = |_| Err(NotDirect::NoWay(format!("tried {tried} for 10 s")));
-    timeout(DEADLINE, both).await.unwrap_or_else(none)
+    let reached = timeout(DEADLINE, both).await.unwrap_or_else(none);
+    if let (Some(mapped), Ok(at)) = (mapped, &reached) {
+        direct
+            .node
+            .spawn(keep(direct.node.handle(), mapped, peer, at.clone()));
+    }
+    reached
+}
+
+/// Keeps a mapped port as long as the session with the peer leads there.
+async fn keep(node: Node, mut mapped: Mapped, peer: PeerId, at: Remote) {
+    let mut renew_at = Instant::now() + RENEW;
+    loop {
+        sleep(LOOK).await;
+        let path = node.session_with(peer).and_then(|session| session.path());
+        if path.is_none_or(|path| path.remote != at) {
+            return;
+        }
+        if Instant::now() >= renew_at {
+            // The connection itself needs none, with most routers.
+            if !mapped.renew().await {
+                return;
+            }
+            renew_at = Instant::now() + RENEW;
+        }
+    }
 }
 
 /// As client: the first connection on which the peer proves its key has the session; the others are looked at meanwhile only where
