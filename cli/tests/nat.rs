@@ -236,11 +236,16 @@ impl World {
 
     /// Each one behind its own router.
     fn new(a: Kind, b: Kind) -> Result<Self, String> {
+        Self::at(a, b, "203.0.113")
+    }
+
+    /// The same, with the second one in this network.
+    fn at(a: Kind, b: Kind, wan: &str) -> Result<Self, String> {
         let world = Self::empty();
         world.add("net")?;
         ip(&format!("-n {}net addr add 192.0.2.1/32 dev lo", world.0))?;
         world.side("A", a, "198.51.100", 1)?;
-        world.side("B", b, "203.0.113", 2)?;
+        world.side("B", b, wan, 2)?;
         Ok(world)
     }
 
@@ -308,6 +313,75 @@ impl World {
             }
             world.1.push(slow);
         }
+        Ok(world)
+    }
+
+    /// Both behind symmetric NATs; the router of host B maps ports for who asks it, by one of two ways.
+    fn with_mapper(by_upnp: bool) -> Result<Self, String> {
+        // It maps none at an address of documentation (RFC 5737), and nothing leaves these namespaces.
+        let mut world = Self::at(Symmetric, Symmetric, "203.0.112")?;
+        let rules = "table inet t {
+             chain maps {
+             }
+             chain maps_nat {
+             }
+             chain maps_out {
+             }
+             chain pre { type nat hook prerouting priority dstnat; jump maps_nat
+             }
+             chain post { type nat hook postrouting priority srcnat; jump maps_out
+             oifname wan masquerade fully-random
+             }
+             chain through { type filter hook forward priority 0;
+             iifname lan accept
+             ct state established,related accept
+             jump maps
+             drop
+             }
+             chain to { type filter hook input priority 0; iifname { lo, lan } accept
+             ct state established,related accept
+             drop
+             }
+             }";
+        world.run("rB", &["nft", "flush", "ruleset"])?;
+        world.nft("rB", rules)?;
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let file = folder.path().join("miniupnpd.conf");
+        let yes = |it| if it { "yes" } else { "no" };
+        let text = format!(
+            "ext_ifname=wan\nlistening_ip=lan\nport=0\nsecure_mode=yes\nsystem_uptime=no\n\
+             enable_upnp={}\nenable_natpmp={}\n\
+             upnp_table_name=t\nupnp_nat_table_name=t\nupnp_forward_chain=maps\n\
+             upnp_nat_chain=maps_nat\nupnp_nat_postrouting_chain=maps_out\n\
+             uuid=0829dc81-c328-4614-be73-b1a4e69b13fd\nallow 1024-65535 0.0.0.0/0 1024-65535\n",
+            yes(by_upnp),
+            yes(!by_upnp)
+        );
+        std::fs::write(&file, text).map_err(|error| error.to_string())?;
+        let mapper = world
+            .inside("rB")
+            .args(["miniupnpd", "-d", "-f"])
+            .arg(&file)
+            .arg("-P")
+            .arg(folder.path().join("pid"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut mapper = Ended(mapper.map_err(|error| error.to_string())?);
+        let said = mapper.0.stderr.take().unwrap();
+        let mut said = BufReader::new(said).lines().map_while(Result::ok);
+        let mut lines = Vec::new();
+        while !lines
+            .last()
+            .is_some_and(|line: &String| line.to_lowercase().contains("listening"))
+        {
+            match said.next() {
+                Some(line) => lines.push(line),
+                None => return Err(format!("no miniupnpd: {}", lines.join("; "))),
+            }
+        }
+        thread::spawn(move || said.for_each(drop));
+        world.1.push(mapper);
         Ok(world)
     }
 
@@ -419,6 +493,18 @@ impl Drop for Ended {
 /// Host A counts at host B, until the session is direct or is not to be, and some time more. With `cut` the direct path is cut then,
 /// and it counts until the session goes on by the relay.
 fn count_between(world: &World, relay_at: &str, cut: bool, direct: &str) -> Found {
+    count_until(world, relay_at, cut, direct, 1, &|| ())
+}
+
+/// The same, with so many attempts if they come to nothing; what is at the end is called while host B still serves.
+fn count_until(
+    world: &World,
+    relay_at: &str,
+    cut: bool,
+    direct: &str,
+    attempts: usize,
+    at_end: &dyn Fn(),
+) -> Found {
     let place = Place::new();
     let by_quic = relay_at.replacen("tcp:", "quic:", 1);
     let words = ["relay", relay_at, &by_quic, "--allow", "any"];
@@ -464,7 +550,11 @@ fn count_between(world: &World, relay_at: &str, cut: bool, direct: &str) -> Foun
         let lines = BufReader::new(stdout).lines();
         lines.map_while(Result::ok).collect::<Vec<_>>()
     });
-    let saw = |what: &str| lines.lock().unwrap().iter().any(|line| line.contains(what));
+    let often = |what: &str| {
+        let lines = lines.lock().unwrap();
+        lines.iter().filter(|line| line.contains(what)).count()
+    };
+    let saw = |what: &str| often(what) > 0;
     let (start, mut sent, mut more, mut cut) = (Instant::now(), 0, 200, cut);
     while more > 0 {
         writeln!(stdin, "{sent}").unwrap();
@@ -481,7 +571,7 @@ fn count_between(world: &World, relay_at: &str, cut: bool, direct: &str) -> Foun
         let settled = if more > 200 {
             saw("is back after")
         } else {
-            saw("now direct to") || saw("not direct to")
+            saw("now direct to") || often("not direct to") >= attempts
         };
         if more < 200 || settled {
             more = more.min(200) - 1;
@@ -501,6 +591,7 @@ fn count_between(world: &World, relay_at: &str, cut: bool, direct: &str) -> Foun
     let (direct, quic) = (saw("now direct to"), saw("(quic "));
     drop(client);
     reading.join().unwrap();
+    at_end();
     let lines = std::mem::take(&mut *lines.lock().unwrap());
     Found {
         direct,
@@ -605,6 +696,52 @@ fn what_is_no_choice_is_said() {
         line.contains("config.toml:1: ") && line.contains(wrong),
         "{line}"
     );
+}
+
+/// The second attempt has a port that the router maps; which is removed when the session is over.
+#[test]
+fn two_symmetric_nats_become_direct_where_a_router_maps_a_port() {
+    for by_upnp in [false, true] {
+        let world = match World::with_mapper(by_upnp) {
+            Ok(world) => world,
+            Err(why) => {
+                skipped(&format!(
+                    "a router that maps takes root, iproute2, nftables and miniupnpd: {why}"
+                ));
+                continue;
+            }
+        };
+        let mapped = || {
+            let mut nft = world.inside("rB");
+            let rules = nft.args(["nft", "list", "chain", "inet", "t", "maps_nat"]);
+            let rules = rules.output().unwrap();
+            assert!(rules.status.success(), "{}", text(&rules.stderr));
+            text(&rules.stdout).contains("dnat ip to 192.168.2.2:")
+        };
+        let was_mapped = std::cell::Cell::new(false);
+        let found = count_until(&world, AT, false, "yes", 2, &|| {
+            was_mapped.set(mapped());
+            let start = Instant::now();
+            while mapped() {
+                assert!(start.elapsed() < PATIENCE, "the port is still mapped");
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let what = format!("by UPnP: {by_upnp}: {:#?}", found.lines);
+        assert!(found.direct && !found.quic, "{what}");
+        assert!(was_mapped.get(), "{what}");
+    }
+}
+
+#[test]
+fn no_router_is_asked_where_the_owner_does_not_want_it() {
+    match World::with_mapper(false) {
+        Ok(world) => {
+            let found = count_until(&world, AT, false, "unmapped", 2, &|| ());
+            assert!(!found.direct, "{:#?}", found.lines);
+        }
+        Err(why) => skipped(&why),
+    }
 }
 
 /// What was on its way is sent again, over the relay.

@@ -69,7 +69,7 @@ impl Mapped {
     ) -> Option<Self> {
         // Whoever has a public address, or is seen at its own one, is behind no NAT.
         let is_behind = local.is_ipv4() && is_private(local.ip()) && local.ip() != seen;
-        if !is_behind || router.is_loopback() {
+        if !is_behind {
             return None;
         }
         let mapped = |(at, by)| Self {
@@ -83,9 +83,8 @@ impl Mapped {
             None => by_upnp(router, local).await,
         };
         let it = first.map(mapped)?;
-        // What it maps elsewhere is of no use, and goes when it is dropped.
-        let is_here = it.at.ip() == seen && it.at.port() >= FIRST_PORT;
-        is_here.then_some(it)
+        // What is of none goes when it is dropped.
+        is_of_use(it.at, seen).then_some(it)
     }
 
     /// Where others reach the port.
@@ -120,6 +119,11 @@ impl Mapped {
         };
         timeout(PATIENCE, renewed).await.unwrap_or(false)
     }
+}
+
+/// Whether a peer can be told of a port that the router says it has mapped.
+fn is_of_use(at: SocketAddr, seen: IpAddr) -> bool {
+    at.ip() == seen && at.port() >= FIRST_PORT
 }
 
 impl Drop for Mapped {
@@ -217,4 +221,181 @@ async fn by_upnp(router: Ipv4Addr, local: SocketAddr) -> Option<(SocketAddr, By)
         Some((SocketAddr::new(at.to_canonical(), port), by))
     });
     mapped.await.ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4000);
+    const SEEN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+
+    /// A router at an address of this machine, which answers as it is told: by what comes, and how often something has come.
+    /// crab_nat asks at port 5351 alone, so each test has an address of its own.
+    async fn router(
+        last: u8,
+        mut says: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Ipv4Addr {
+        let at = Ipv4Addr::new(127, 53, 51, last);
+        let socket = UdpSocket::bind((at, crab_nat::GATEWAY_PORT)).await.unwrap();
+        tokio::spawn(async move {
+            let mut asked = [0; 1100];
+            while let Ok((n, from)) = socket.recv_from(&mut asked).await {
+                if let Some(answer) = says(&asked[..n]) {
+                    let _ = socket.send_to(&answer, from).await;
+                }
+            }
+        });
+        at
+    }
+
+    /// Of PCP (RFC 6887, sections 7.2 and 11.1).
+    fn pcp_answer(asked: &[u8], lifetime: u32, port: u16, at: Ipv4Addr) -> Vec<u8> {
+        let mut answer = vec![2, asked[1] | 0x80, 0, 0];
+        answer.extend(lifetime.to_be_bytes());
+        answer.extend([0; 16]);
+        // The nonce, the protocol and the port inside.
+        answer.extend(&asked[24..42]);
+        answer.extend(port.to_be_bytes());
+        answer.extend(at.to_ipv6_mapped().octets());
+        answer
+    }
+
+    fn lifetime_asked(asked: &[u8]) -> u32 {
+        u32::from_be_bytes(asked[4..8].try_into().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_router_that_knows_pcp_maps_renews_and_removes() {
+        let (told, mut asked) = tokio::sync::mpsc::unbounded_channel();
+        let at = router(1, move |it| {
+            told.send(lifetime_asked(it)).unwrap();
+            // It says that it maps for ever.
+            Some(pcp_answer(
+                it,
+                u32::MAX.min(lifetime_asked(it) * 1000),
+                6000,
+                SEEN,
+            ))
+        });
+        let (found, by) = by_pcp(at.await, LOCAL).await.unwrap();
+        assert_eq!(found, SocketAddr::new(SEEN.into(), 6000));
+        let node = node();
+        let mut mapped = Mapped {
+            at: found,
+            by: Some(by),
+            node: node.handle(),
+        };
+        assert!(mapped.renew().await);
+        drop(mapped);
+        // However long the router says: the lease that is asked for is the same one, and in the end none.
+        let asked = [asked.recv().await, asked.recv().await, asked.recv().await];
+        assert_eq!(asked, [Some(LEASE), Some(LEASE), Some(0)]);
+        node.shutdown(Duration::ZERO).await;
+    }
+
+    #[tokio::test]
+    async fn a_router_that_knows_nat_pmp_alone_is_asked_so() {
+        let at = router(2, |asked| match asked {
+            // Of an unknown version (RFC 6886, section 3.5).
+            [2, ..] => Some(vec![0, 0x80, 0, 1, 0, 0, 0, 9]),
+            [0, 0] => {
+                let mut answer = vec![0, 0x80, 0, 0, 0, 0, 0, 9];
+                answer.extend(SEEN.octets());
+                Some(answer)
+            }
+            [0, 2, _, _, inside @ .., _, _, _, _, _, _] => {
+                let mut answer = vec![0, 0x82, 0, 0, 0, 0, 0, 9];
+                answer.extend(inside);
+                answer.extend(6001_u16.to_be_bytes());
+                answer.extend(7200_u32.to_be_bytes());
+                Some(answer)
+            }
+            _ => None,
+        });
+        let (found, _) = by_pcp(at.await, LOCAL).await.unwrap();
+        assert_eq!(found, SocketAddr::new(SEEN.into(), 6001));
+    }
+
+    #[tokio::test]
+    async fn what_a_router_says_makes_a_peer_try_no_other_machine() {
+        let seen = IpAddr::from(SEEN);
+        let (elsewhere, here) = (Ipv4Addr::new(203, 0, 113, 9), Ipv4Addr::LOCALHOST);
+        let home = Ipv4Addr::new(192, 168, 1, 1);
+        for (n, at, port) in [
+            (3, elsewhere, 6000),
+            (4, here, 6000),
+            (5, home, 6000),
+            (6, Ipv4Addr::UNSPECIFIED, 6000),
+            (7, SEEN, 22),
+        ] {
+            let at = router(n, move |asked| Some(pcp_answer(asked, LEASE, port, at))).await;
+            let (found, _) = by_pcp(at, LOCAL).await.unwrap();
+            assert!(!is_of_use(found, seen), "{found}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_router_that_refuses_is_silent_or_talks_nonsense_maps_nothing() {
+        type Says = fn(&[u8]) -> Option<Vec<u8>>;
+        let all: [(u8, Says); 6] = [
+            (10, |_| None),
+            (11, |_| Some(Vec::new())),
+            (12, |_| Some(vec![0xff; 1500])),
+            // Without a port, for no time at all, and "not authorized".
+            (13, |asked| Some(pcp_answer(asked, LEASE, 0, SEEN))),
+            (14, |asked| Some(pcp_answer(asked, 0, 6000, SEEN))),
+            (15, |asked| {
+                let mut answer = pcp_answer(asked, LEASE, 6000, SEEN);
+                answer[3] = 2;
+                Some(answer)
+            }),
+        ];
+        for (n, says) in all {
+            let at = router(n, says).await;
+            assert!(by_pcp(at, LOCAL).await.is_none(), "router {n}");
+        }
+    }
+
+    /// Another's mapping is none: the nonce is the one of the request.
+    #[tokio::test]
+    async fn an_answer_to_another_request_is_none() {
+        let at = router(16, |asked| {
+            let mut answer = pcp_answer(asked, LEASE, 6000, SEEN);
+            answer[24] ^= 1;
+            Some(answer)
+        });
+        assert!(by_pcp(at.await, LOCAL).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_is_behind_no_nat_asks_nobody() {
+        let (told, mut asked) = tokio::sync::mpsc::unbounded_channel();
+        let at = router(17, move |_| {
+            told.send(()).unwrap();
+            None
+        });
+        let (at, node, seen) = (at.await, node(), IpAddr::from(SEEN));
+        for local in [
+            "198.51.100.2:4000",
+            "192.0.2.7:4000",
+            "[fd00::1]:4000",
+            "127.0.0.1:4000",
+        ] {
+            let mapped = Mapped::new(&node, at, local.parse().unwrap(), seen).await;
+            assert!(mapped.is_none(), "{local}");
+        }
+        assert!(asked.try_recv().is_err());
+    }
+
+    fn node() -> Node {
+        use crate::identity::{AcceptAny, Identity, KeyKind};
+        use crate::node::NodeConfig;
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        Node::new(NodeConfig::new(identity, std::sync::Arc::new(AcceptAny)))
+    }
 }
