@@ -1,5 +1,5 @@
 //! Direct paths through NATs: two hosts, each behind a router of its own that translates addresses as routers do, and a relay that both
-//! can reach. They take root, iproute2, nftables, ethtool and python3.
+//! can reach. They take root, iproute2, nftables, ethtool and python3; one of them miniupnpd, too.
 //!
 //! ```text
 //!   hostA 192.168.1.2 -- routerA 198.51.100.2 --\
