@@ -2,7 +2,7 @@
 //! `cepa pipe`.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,7 +31,8 @@ impl Program {
             port,
         };
         let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        // Not by a connection, which a tunnel would carry on.
+        while TcpListener::bind(("127.0.0.1", port)).is_ok() {
             if it.child.try_wait()?.is_some() || started.elapsed() > START {
                 return Err(format!("{command:?} does not listen").into());
             }
