@@ -86,6 +86,8 @@ mod via;
 mod via;
 mod watch;
 mod watched;
+#[cfg(any(feature = "quic", feature = "wss"))]
+mod way_tls;
 #[cfg(feature = "ws")]
 mod ws;
 #[cfg(not(feature = "ws"))]
