@@ -1,7 +1,7 @@
-//! A service's stream of a session, and bulk one way on it.
+//! A service's stream of a session, and bulk one way on it, or on any other stream.
 
 use cepa::session::{ServiceStream, Session};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::Outcome;
 use crate::measure::{Run, Stopwatch};
@@ -18,10 +18,10 @@ pub(crate) async fn pair(near: &Session, far: &Session) -> Outcome<(ServiceStrea
 }
 
 /// So many bytes one way, up to the answer that all have come.
-pub(crate) async fn bulk(
-    (mut out, mut into): (ServiceStream, ServiceStream),
-    bytes: u64,
-) -> Outcome<Run> {
+pub(crate) async fn bulk<S>((mut out, mut into): (S, S), bytes: u64) -> Outcome<Run>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let reading = tokio::spawn(async move {
         let mut space = vec![0; WRITE];
         let mut left = bytes;

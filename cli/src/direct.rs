@@ -4,29 +4,39 @@
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-/// A word of `--direct`.
+/// What `--direct` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DirectChoice {
-    Yes,
-    /// Without addresses of private networks.
-    Public,
+    Yes(Means),
     No,
+}
+
+/// By what means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Means {
+    /// Addresses of private networks are told and tried.
+    pub(crate) private: bool,
+    /// Routers are asked to map a port.
+    pub(crate) map: bool,
 }
 
 impl DirectChoice {
     /// All that there are.
-    pub(crate) const WORDS: [&str; 3] = ["yes", "public", "no"];
+    pub(crate) const WORDS: [&str; 5] = ["yes", "public", "unmapped", "public,unmapped", "no"];
 }
 
 impl FromStr for DirectChoice {
     type Err = &'static str;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let yes = |private, map| Ok(Self::Yes(Means { private, map }));
         match word {
-            "yes" => Ok(Self::Yes),
-            "public" => Ok(Self::Public),
+            "yes" => yes(true, true),
+            "public" => yes(false, true),
+            "unmapped" => yes(true, false),
+            "public,unmapped" => yes(false, false),
             "no" => Ok(Self::No),
-            _ => Err("expected yes, public or no"),
+            _ => Err("expected yes, public, unmapped, public,unmapped or no"),
         }
     }
 }
@@ -53,21 +63,32 @@ fn decided(
     all.into_iter()
         .flatten()
         .next()
-        .unwrap_or(DirectChoice::Yes)
+        .unwrap_or(DirectChoice::Yes(Means {
+            private: true,
+            map: true,
+        }))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::DirectChoice::{No, Public, Yes};
+    use super::DirectChoice::No;
     use super::*;
 
     #[test]
     fn what_is_nearer_counts_more() {
-        assert_eq!(decided([None, None], None), Yes);
+        let yes = |private, map| DirectChoice::Yes(Means { private, map });
+        let public = yes(false, true);
+        assert_eq!(decided([None, None], None), yes(true, true));
         assert_eq!(decided([None, Some(No)], None), No);
-        assert_eq!(decided([None, Some(No)], Some(Public)), Public);
-        assert_eq!(decided([Some(Yes), Some(No)], Some(Public)), Yes);
-        for (word, choice) in [("yes", Yes), ("public", Public), ("no", No)] {
+        assert_eq!(decided([None, Some(No)], Some(public)), public);
+        assert_eq!(decided([Some(public), Some(No)], Some(No)), public);
+        for (word, choice) in [
+            ("yes", yes(true, true)),
+            ("public", public),
+            ("unmapped", yes(true, false)),
+            ("public,unmapped", yes(false, false)),
+            ("no", No),
+        ] {
             assert_eq!(word.parse(), Ok(choice));
         }
         assert!("maybe".parse::<DirectChoice>().is_err());

@@ -154,7 +154,7 @@ pub(crate) fn notify_paths(
                 ),
                 #[cfg(feature = "nat")]
                 PathNotice::Direct { at } => {
-                    notify(peer, &now_direct(format_args!("{short}…"), at));
+                    notify(peer, &now_direct(format_args!("{short}…"), &at));
                 }
                 PathNotice::Back { after, brief } => {
                     let after = in_words(after);
@@ -183,7 +183,7 @@ enum PathNotice {
     /// A relay is no longer on the way.
     #[cfg(feature = "nat")]
     Direct {
-        at: std::net::SocketAddr,
+        at: Remote,
     },
 }
 
@@ -209,7 +209,7 @@ impl Paths {
                 }
                 #[cfg(feature = "nat")]
                 PathChange::Migrated { from, path, .. } => match (from.remote, path.remote) {
-                    (Remote::Circuit { .. }, Remote::Tcp(at)) => {
+                    (Remote::Circuit { .. }, at @ (Remote::Tcp(_) | Remote::Quic(_))) => {
                         return Some(PathNotice::Direct { at });
                     }
                     _ => continue,

@@ -334,9 +334,13 @@ pub(crate) fn last_words() {
 /// command or the like.
 pub(crate) fn source(source: Source, label: &str) -> String {
     if source == Source::HERE {
-        label.to_owned()
-    } else {
-        source.to_string()
+        return label.to_owned();
+    }
+    let host = source.to_string();
+    // A host is one for all that brings it, and is said as this stream is.
+    match (host.strip_prefix("tcp "), label.starts_with("quic ")) {
+        (Some(host), true) => format!("quic {host}"),
+        _ => host,
     }
 }
 
@@ -478,6 +482,10 @@ mod tests {
             "tcp 192.0.2.1"
         );
         assert_eq!(source(of("127.0.0.1"), "tcp 127.0.0.1:9"), "tcp 127.0.0.1");
+        assert_eq!(
+            source(of("192.0.2.1"), "quic 192.0.2.1:4711"),
+            "quic 192.0.2.1"
+        );
         assert_eq!(source(Source::HERE, "unix /run/a:b"), "unix /run/a:b");
     }
 }

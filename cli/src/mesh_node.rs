@@ -43,8 +43,10 @@ impl Mesh {
         let wants_direct = config.stack.shared_port;
         let node = Node::new(config);
         #[cfg(feature = "nat")]
-        if wants_direct {
-            let wanted = DirectConfig::default().with_private(choice == DirectChoice::Yes);
+        if let (true, DirectChoice::Yes(means)) = (wants_direct, choice) {
+            let wanted = DirectConfig::default()
+                .with_private(means.private)
+                .with_map(means.map);
             paths::on(&node, wanted).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
         }
         // Without that feature it makes no difference.

@@ -1,5 +1,5 @@
 //! Direct paths through NATs: two hosts, each behind a router of its own that translates addresses as routers do, and a relay that both
-//! can reach. They take root, iproute2, nftables, ethtool and python3.
+//! can reach. They take root, iproute2, nftables, ethtool and python3; one of them miniupnpd, too.
 //!
 //! ```text
 //!   hostA 192.168.1.2 -- routerA 198.51.100.2 --\
@@ -61,8 +61,9 @@ impl Kind {
 
     /// The rules of a router with this host behind it.
     fn rules(self, host: &str) -> String {
+        // UDP knows no reset: what such a router refuses it says by ICMP.
         let refuse = if self == PortRestrictedReset {
-            "reject with tcp reset"
+            "meta l4proto tcp reject with tcp reset\n reject with icmp port-unreachable"
         } else {
             "drop"
         };
@@ -74,17 +75,19 @@ impl Kind {
         let (dnat, forward) = match self {
             No => return String::new(),
             FullCone => (
-                format!("iifname wan meta l4proto tcp dnat to {host}"),
+                format!("iifname wan meta l4proto {{ tcp, udp }} dnat to {host}"),
                 "accept".to_owned(),
             ),
             Restricted => (
-                format!("iifname wan meta l4proto tcp dnat to {host}"),
+                format!("iifname wan meta l4proto {{ tcp, udp }} dnat to {host}"),
                 format!("ip saddr @known accept\n {refuse}"),
             ),
             _ => (String::new(), refuse.to_owned()),
         };
         format!(
             "table ip t {{
+             chain refuse {{ {refuse}
+             }}
              set known {{ type ipv4_addr; flags dynamic,timeout; timeout 5m; }}
              chain pre {{ type nat hook prerouting priority dstnat; {dnat}
              }}
@@ -97,7 +100,7 @@ impl Kind {
              }}
              chain to {{ type filter hook input priority 0; iifname lo accept
              ct state established,related accept
-             iifname wan meta l4proto tcp {refuse}
+             iifname wan meta l4proto {{ tcp, udp }} jump refuse
              }}
              }}"
         )
@@ -233,11 +236,16 @@ impl World {
 
     /// Each one behind its own router.
     fn new(a: Kind, b: Kind) -> Result<Self, String> {
+        Self::at(a, b, "203.0.113")
+    }
+
+    /// The same, with the second one in this network.
+    fn at(a: Kind, b: Kind, wan: &str) -> Result<Self, String> {
         let world = Self::empty();
         world.add("net")?;
         ip(&format!("-n {}net addr add 192.0.2.1/32 dev lo", world.0))?;
         world.side("A", a, "198.51.100", 1)?;
-        world.side("B", b, "203.0.113", 2)?;
+        world.side("B", b, wan, 2)?;
         Ok(world)
     }
 
@@ -308,6 +316,75 @@ impl World {
         Ok(world)
     }
 
+    /// Both behind symmetric NATs; the router of host B maps ports for who asks it, by one of two ways.
+    fn with_mapper(by_upnp: bool) -> Result<Self, String> {
+        // It maps none at an address of documentation (RFC 5737), and nothing leaves these namespaces.
+        let mut world = Self::at(Symmetric, Symmetric, "203.0.112")?;
+        let rules = "table inet t {
+             chain maps {
+             }
+             chain maps_nat {
+             }
+             chain maps_out {
+             }
+             chain pre { type nat hook prerouting priority dstnat; jump maps_nat
+             }
+             chain post { type nat hook postrouting priority srcnat; jump maps_out
+             oifname wan masquerade fully-random
+             }
+             chain through { type filter hook forward priority 0;
+             iifname lan accept
+             ct state established,related accept
+             jump maps
+             drop
+             }
+             chain to { type filter hook input priority 0; iifname { lo, lan } accept
+             ct state established,related accept
+             drop
+             }
+             }";
+        world.run("rB", &["nft", "flush", "ruleset"])?;
+        world.nft("rB", rules)?;
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let file = folder.path().join("miniupnpd.conf");
+        let yes = |it| if it { "yes" } else { "no" };
+        let text = format!(
+            "ext_ifname=wan\nlistening_ip=lan\nport=0\nsecure_mode=yes\nsystem_uptime=no\n\
+             enable_upnp={}\nenable_natpmp={}\n\
+             upnp_table_name=t\nupnp_nat_table_name=t\nupnp_forward_chain=maps\n\
+             upnp_nat_chain=maps_nat\nupnp_nat_postrouting_chain=maps_out\n\
+             uuid=0829dc81-c328-4614-be73-b1a4e69b13fd\nallow 1024-65535 0.0.0.0/0 1024-65535\n",
+            yes(by_upnp),
+            yes(!by_upnp)
+        );
+        std::fs::write(&file, text).map_err(|error| error.to_string())?;
+        let mapper = world
+            .inside("rB")
+            .args(["miniupnpd", "-d", "-f"])
+            .arg(&file)
+            .arg("-P")
+            .arg(folder.path().join("pid"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut mapper = Ended(mapper.map_err(|error| error.to_string())?);
+        let said = mapper.0.stderr.take().unwrap();
+        let mut said = BufReader::new(said).lines().map_while(Result::ok);
+        let mut lines = Vec::new();
+        while !lines
+            .last()
+            .is_some_and(|line: &String| line.to_lowercase().contains("listening"))
+        {
+            match said.next() {
+                Some(line) => lines.push(line),
+                None => return Err(format!("no miniupnpd: {}", lines.join("; "))),
+            }
+        }
+        thread::spawn(move || said.for_each(drop));
+        world.1.push(mapper);
+        Ok(world)
+    }
+
     /// Both behind one router, in two networks of it.
     fn behind_one() -> Result<Self, String> {
         let world = Self::empty();
@@ -370,9 +447,37 @@ impl World {
     }
 }
 
+/// What of the two a host lets out to others than the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Tcp,
+    Udp,
+    Both,
+}
+
+impl By {
+    /// Rules of a host.
+    fn rules(self) -> String {
+        let held = match self {
+            Self::Tcp => "meta l4proto udp drop",
+            Self::Udp => "ip daddr != 192.0.2.1 meta l4proto tcp drop",
+            Self::Both => return String::new(),
+        };
+        format!(
+            "table ip only {{
+             chain out {{ type filter hook output priority 0; oifname lo accept
+             {held}
+             }}
+             }}"
+        )
+    }
+}
+
 /// What has come of a pair.
 struct Found {
     direct: bool,
+    /// It is a connection of QUIC.
+    quic: bool,
     lines: Vec<String>,
 }
 
@@ -388,8 +493,22 @@ impl Drop for Ended {
 /// Host A counts at host B, until the session is direct or is not to be, and some time more. With `cut` the direct path is cut then,
 /// and it counts until the session goes on by the relay.
 fn count_between(world: &World, relay_at: &str, cut: bool, direct: &str) -> Found {
+    count_until(world, relay_at, cut, direct, 1, &|| ())
+}
+
+/// The same, with so many attempts if they come to nothing; what is at the end is called while host B still serves.
+fn count_until(
+    world: &World,
+    relay_at: &str,
+    cut: bool,
+    direct: &str,
+    attempts: usize,
+    at_end: &dyn Fn(),
+) -> Found {
     let place = Place::new();
-    let mut relay = world.cepa(&place, "net", &["relay", relay_at, "--allow", "any"]);
+    let by_quic = relay_at.replacen("tcp:", "quic:", 1);
+    let words = ["relay", relay_at, &by_quic, "--allow", "any"];
+    let mut relay = world.cepa(&place, "net", &words);
     let relay = Server::of(&mut relay, "relaying on ");
     let relay_id = relay
         .seen()
@@ -431,7 +550,11 @@ fn count_between(world: &World, relay_at: &str, cut: bool, direct: &str) -> Foun
         let lines = BufReader::new(stdout).lines();
         lines.map_while(Result::ok).collect::<Vec<_>>()
     });
-    let saw = |what: &str| lines.lock().unwrap().iter().any(|line| line.contains(what));
+    let often = |what: &str| {
+        let lines = lines.lock().unwrap();
+        lines.iter().filter(|line| line.contains(what)).count()
+    };
+    let saw = |what: &str| often(what) > 0;
     let (start, mut sent, mut more, mut cut) = (Instant::now(), 0, 200, cut);
     while more > 0 {
         writeln!(stdin, "{sent}").unwrap();
@@ -448,7 +571,7 @@ fn count_between(world: &World, relay_at: &str, cut: bool, direct: &str) -> Foun
         let settled = if more > 200 {
             saw("is back after")
         } else {
-            saw("now direct to") || saw("not direct to")
+            saw("now direct to") || often("not direct to") >= attempts
         };
         if more < 200 || settled {
             more = more.min(200) - 1;
@@ -465,11 +588,16 @@ fn count_between(world: &World, relay_at: &str, cut: bool, direct: &str) -> Foun
         counted.len(),
         lines.lock().unwrap()
     );
-    let direct = saw("now direct to");
+    let (direct, quic) = (saw("now direct to"), saw("(quic "));
     drop(client);
     reading.join().unwrap();
+    at_end();
     let lines = std::mem::take(&mut *lines.lock().unwrap());
-    Found { direct, lines }
+    Found {
+        direct,
+        quic,
+        lines,
+    }
 }
 
 const AT: &str = "tcp:192.0.2.1:7711";
@@ -487,8 +615,14 @@ fn found(world: Result<World, String>, relay_at: &str, cut: bool) -> Option<Foun
     }
 }
 
-fn pair(a: Kind, b: Kind) -> Option<Found> {
-    found(World::new(a, b), AT, false)
+fn pair(a: Kind, b: Kind, by: By) -> Option<Found> {
+    let world = World::new(a, b).and_then(|world| {
+        for host in ["hA", "hB"] {
+            world.nft(host, &by.rules())?;
+        }
+        Ok(world)
+    });
+    found(world, AT, false)
 }
 
 /// Each one's SYN has left before the other one's arrives, or both are refused.
@@ -512,7 +646,7 @@ fn two_behind_one_router_and_two_behind_firewalls_become_direct() {
 }
 
 /// What has come of each of these, a few at a time.
-fn all(pairs: &[(Kind, Kind)]) -> Vec<(Kind, Kind, Found)> {
+fn all(pairs: &[(Kind, Kind, By)]) -> Vec<(Kind, Kind, By, Found)> {
     let waiting = Mutex::new(pairs.iter().copied());
     let found = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -520,9 +654,9 @@ fn all(pairs: &[(Kind, Kind)]) -> Vec<(Kind, Kind, Found)> {
             scope.spawn(|| {
                 loop {
                     let next = waiting.lock().unwrap().next();
-                    let Some((a, b)) = next else { return };
-                    let Some(it) = pair(a, b) else { return };
-                    found.lock().unwrap().push((a, b, it));
+                    let Some((a, b, by)) = next else { return };
+                    let Some(it) = pair(a, b, by) else { return };
+                    found.lock().unwrap().push((a, b, by, it));
                 }
             });
         }
@@ -544,7 +678,7 @@ fn who_does_not_want_to_stays_behind_the_relay() {
 #[test]
 fn what_is_no_choice_is_said() {
     let place = Place::new();
-    let wrong = "expected yes, public or no";
+    let wrong = "expected yes, public, unmapped, public,unmapped or no";
     let line = place.fails(&["--direct", "maybe", "serve", "tcp:127.0.0.1:0"], 2);
     assert!(line.contains(wrong), "{line}");
     let file = place.text("node.toml");
@@ -562,6 +696,52 @@ fn what_is_no_choice_is_said() {
         line.contains("config.toml:1: ") && line.contains(wrong),
         "{line}"
     );
+}
+
+/// The second attempt has a port that the router maps; which is removed when the session is over.
+#[test]
+fn two_symmetric_nats_become_direct_where_a_router_maps_a_port() {
+    for by_upnp in [false, true] {
+        let world = match World::with_mapper(by_upnp) {
+            Ok(world) => world,
+            Err(why) => {
+                skipped(&format!(
+                    "a router that maps takes root, iproute2, nftables and miniupnpd: {why}"
+                ));
+                continue;
+            }
+        };
+        let mapped = || {
+            let mut nft = world.inside("rB");
+            let rules = nft.args(["nft", "list", "chain", "inet", "t", "maps_nat"]);
+            let rules = rules.output().unwrap();
+            assert!(rules.status.success(), "{}", text(&rules.stderr));
+            text(&rules.stdout).contains("dnat ip to 192.168.2.2:")
+        };
+        let was_mapped = std::cell::Cell::new(false);
+        let found = count_until(&world, AT, false, "yes", 2, &|| {
+            was_mapped.set(mapped());
+            let start = Instant::now();
+            while mapped() {
+                assert!(start.elapsed() < PATIENCE, "the port is still mapped");
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let what = format!("by UPnP: {by_upnp}: {:#?}", found.lines);
+        assert!(found.direct && !found.quic, "{what}");
+        assert!(was_mapped.get(), "{what}");
+    }
+}
+
+#[test]
+fn no_router_is_asked_where_the_owner_does_not_want_it() {
+    match World::with_mapper(false) {
+        Ok(world) => {
+            let found = count_until(&world, AT, false, "unmapped", 2, &|| ());
+            assert!(!found.direct, "{:#?}", found.lines);
+        }
+        Err(why) => skipped(&why),
+    }
 }
 
 /// What was on its way is sent again, over the relay.
@@ -586,10 +766,28 @@ fn pairs_become_direct_where_their_nats_let_them_and_none_loses_a_byte() {
         (Double, PortRestricted),
         (Symmetric, Symmetric),
     ];
-    for (a, b, found) in all(&pairs) {
+    let all = all(&pairs.map(|(a, b)| (a, b, By::Both)));
+    for (a, b, _, found) in all {
         let expected = (a, b) != (Symmetric, Symmetric);
         let what = format!("{} and {}: {:#?}", a.name(), b.name(), found.lines);
         assert_eq!(found.direct, expected, "{what}");
+        assert!(!found.quic, "{what}");
+    }
+}
+
+/// Where TCP leads nowhere, or its SYNs miss each other.
+#[test]
+fn pairs_become_direct_by_quic_and_none_loses_a_byte() {
+    let pairs = [
+        (PortRestricted, PortRestricted, By::Udp),
+        (FullCone, Symmetric, By::Udp),
+        (Double, Restricted, By::Udp),
+        (Symmetric, Restricted, By::Udp),
+        (PortRestrictedReset, PortRestrictedReset, By::Both),
+    ];
+    for (a, b, by, found) in all(&pairs) {
+        let what = format!("{} and {}, {by:?}: {:#?}", a.name(), b.name(), found.lines);
+        assert!(found.direct && found.quic, "{what}");
     }
 }
 
@@ -607,10 +805,9 @@ fn the_table_of_all_pairs() {
         Symmetric,
         Double,
     ];
-    let pairs: Vec<_> = kinds
-        .iter()
-        .flat_map(|a| kinds.iter().map(|b| (*a, *b)))
-        .collect();
+    let ways = [By::Tcp, By::Udp];
+    let pairs = kinds.iter().flat_map(|a| kinds.iter().map(|b| (*a, *b)));
+    let pairs: Vec<_> = pairs.flat_map(|(a, b)| ways.map(|by| (a, b, by))).collect();
     let found = all(&pairs);
     let names = kinds.map(Kind::name).join(" | ");
     let mut table = format!(
@@ -620,11 +817,15 @@ fn the_table_of_all_pairs() {
     for a in kinds {
         let _ = write!(table, "| {} |", a.name());
         for b in kinds {
-            let it = found.iter().find(|it| (it.0, it.1) == (a, b));
-            let said = if it.is_some_and(|it| it.2.direct) {
-                "direct"
-            } else {
-                "relay"
+            let by = |by| {
+                let is_it = |it: &&(Kind, Kind, By, Found)| (it.0, it.1, it.2) == (a, b, by);
+                found.iter().find(is_it).is_some_and(|it| it.3.direct)
+            };
+            let said = match ways.map(by) {
+                [true, true] => "both",
+                [true, false] => "TCP",
+                [false, true] => "QUIC",
+                [false, false] => "relay",
             };
             let _ = write!(table, " {said} |");
         }

@@ -4,7 +4,8 @@ use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 
-use cepa_transports::Stream;
+use cepa_transports::{Stream, Target};
+use tokio::runtime::Handle;
 
 use crate::Side;
 use crate::identity::{PeerId, Presented, Refusal, TrustPolicy};
@@ -30,6 +31,37 @@ impl Node {
         let never = pin!(pending());
         let built = stack::build(stream, DEFAULT_LAYERS, Side::Client, &config, never);
         Box::pin(built).await.map(|built| Proven(Box::new(built)))
+    }
+
+    /// A session with a peer over a stream, beside what this node has: nothing is served in it, and nobody else uses it. Takes the client's
+    /// part.
+    pub(crate) async fn aside(
+        &self,
+        peer: PeerId,
+        stream: Stream,
+    ) -> Result<Session, ConnectError> {
+        let mut config = dial::pinned(&self.core, peer);
+        config.resume = None;
+        let never = pin!(pending());
+        let built = stack::build(stream, DEFAULT_LAYERS, Side::Client, &config, never);
+        let built = Box::pin(built).await?;
+        Box::pin(Session::over_built(built, &config)).await
+    }
+
+    /// The port at which this node listens for `quic:`, the first of them if there are several.
+    pub(crate) fn quic_port(&self) -> Option<u16> {
+        let all = self.core.listeners.endpoints();
+        all.iter().find_map(|endpoint| match endpoint.target() {
+            Target::Quic { port, .. } => Some(*port),
+            _ => None,
+        })
+    }
+
+    /// Runs something that a shutdown waits for and does not cut short, so that it has to be bounded.
+    pub(crate) fn spawn_last(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if Handle::try_current().is_ok() {
+            self.core.tasks.spawn(task);
+        }
     }
 
     /// The session goes on there with all that is open in it; one that can't is followed by a new one, which is used from then on.

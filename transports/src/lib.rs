@@ -86,6 +86,8 @@ mod via;
 mod via;
 mod watch;
 mod watched;
+#[cfg(any(feature = "quic", feature = "wss"))]
+mod way_tls;
 #[cfg(feature = "ws")]
 mod ws;
 #[cfg(not(feature = "ws"))]
@@ -131,6 +133,8 @@ pub use network::Network;
 pub use ports::{Port, ports};
 pub use proxies::Proxies;
 pub use quic::settled;
+#[cfg(all(feature = "nat", feature = "quic"))]
+pub use quic::{KNOCK, QuicArriving, QuicPort};
 pub use rate::Rate;
 pub use remote::Remote;
 pub use shared_error::SharedError;

@@ -100,9 +100,9 @@ pub(crate) struct ByProxy {
     #[arg(long = "proxy", global = true, value_name = "env|none|URL")]
     pub(crate) choice: Option<ProxyChoice>,
     /// Whether to look for a direct path to peers that are reached by a relay, through NATs: `yes`,
-    /// `public` (without addresses of private networks) or `no`. Default: `direct` in `config.toml`,
-    /// or yes
-    #[arg(long = "direct", global = true, value_name = "yes|public|no", hide_possible_values = true,
+    /// `public` (without addresses of private networks), `unmapped` (no router is asked to map a port),
+    /// `public,unmapped` or `no`. Default: `direct` in `config.toml`, or yes
+    #[arg(long = "direct", global = true, value_name = "yes|public|unmapped|no", hide_possible_values = true,
           value_parser = PossibleValuesParser::new(DirectChoice::WORDS).try_map(|word| word.parse::<DirectChoice>()))]
     pub(crate) direct: Option<DirectChoice>,
 }

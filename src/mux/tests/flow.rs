@@ -19,7 +19,7 @@ fn a_writer_stops_at_the_window_and_goes_on_when_the_peer_reads() {
     }
     let limit = Config::default().send_queue;
     assert_eq!(sent, INITIAL_WINDOW as usize + limit);
-    assert_eq!(pair.ends[SERVER].stats().data_in, INITIAL_WINDOW.into());
+    assert_eq!(pair.ends[SERVER].stats().data_in, u64::from(INITIAL_WINDOW));
     let (got, _) = pair.read_all(SERVER, there);
     assert_eq!(got.len(), INITIAL_WINDOW as usize);
     pair.settle();

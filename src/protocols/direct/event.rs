@@ -1,8 +1,9 @@
 //! What comes of trying for a direct path.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
+
+use cepa_transports::Remote;
 
 use crate::identity::PeerId;
 use crate::node::{NOT_OPEN, ProtocolEvent};
@@ -19,7 +20,7 @@ pub enum DirectEvent {
         /// To whom.
         peer: PeerId,
         /// Where the peer is.
-        at: SocketAddr,
+        at: Remote,
     },
     /// There is none yet.
     NotDirect {
@@ -88,7 +89,7 @@ impl ProtocolEvent for DirectEvent {
 impl fmt::Display for DirectEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Direct { peer, at } => f.write_str(&now_direct(peer, *at)),
+            Self::Direct { peer, at } => f.write_str(&now_direct(peer, at)),
             Self::NotDirect { peer, why } => write!(f, "not direct to {peer}: {why}"),
         }
     }
@@ -96,6 +97,10 @@ impl fmt::Display for DirectEvent {
 
 /// What is said of a path that is direct now, with the peer as the reader knows it.
 #[must_use]
-pub fn now_direct(peer: impl fmt::Display, at: SocketAddr) -> String {
+pub fn now_direct(peer: impl fmt::Display, at: &Remote) -> String {
+    let at = match at {
+        Remote::Tcp(at) => at.to_string(),
+        other => other.to_string(),
+    };
     format!("now direct to {peer} ({at}), the relay is kept as a fallback")
 }

@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 
 use super::super::relay::Nonce;
 use super::super::signed::Signed;
+use super::knock;
 use crate::wire::{Status, VERSION, clean_reason, message};
 
 /// Local addresses that are heard; what is more is skipped.
@@ -42,6 +43,27 @@ pub(super) struct Offer {
     /// Addresses in its own network.
     #[n(5)]
     local: Vec<String>,
+    /// Where the relay sees a UDP port of the sender.
+    #[n(6)]
+    seen_udp: Option<Signed>,
+    /// UDP ports in its own network.
+    #[n(7)]
+    local_udp: Option<Vec<String>>,
+    /// What the sender wants to read in datagrams before it answers them.
+    #[n(8)]
+    knock: Option<ByteArray<8>>,
+    /// A TCP port that the sender's router has mapped to it.
+    #[n(9)]
+    mapped: Option<String>,
+}
+
+/// Where the sender of an offer can be reached by TCP, or by UDP.
+pub(super) struct Place {
+    pub(super) seen: Signed,
+    /// In its own network.
+    pub(super) local: Option<SocketAddr>,
+    /// By a port of its router; of TCP.
+    pub(super) mapped: Option<SocketAddr>,
 }
 
 /// Ready; and the other end's answer to that, at which both begin.
@@ -72,14 +94,23 @@ impl Begin {
 }
 
 impl Offer {
-    pub(super) fn new(nonce: Option<Nonce>, seen: Signed, local: &[SocketAddr]) -> Self {
+    pub(super) fn new(nonce: Option<Nonce>, tcp: Place, udp: Option<(Place, knock::Word)>) -> Self {
+        let text = |local: Option<SocketAddr>| local.iter().map(ToString::to_string).collect();
+        let (seen_udp, local_udp, knock) = match udp {
+            Some((place, word)) => (Some(place.seen), Some(text(place.local)), Some(word.into())),
+            None => (None, None, None),
+        };
         Self {
             version: VERSION,
             status: Status::Done.number(),
             reason: String::new(),
             nonce: nonce.map(Into::into),
-            seen: Some(seen),
-            local: local.iter().map(ToString::to_string).collect(),
+            seen: Some(tcp.seen),
+            local: text(tcp.local),
+            mapped: tcp.mapped.map(|at| at.to_string()),
+            seen_udp,
+            local_udp,
+            knock,
         }
     }
 
@@ -91,6 +122,10 @@ impl Offer {
             nonce: None,
             seen: None,
             local: Vec::new(),
+            seen_udp: None,
+            local_udp: None,
+            knock: None,
+            mapped: None,
         }
     }
 
@@ -105,11 +140,28 @@ impl Offer {
 
     /// The addresses that are some.
     pub(super) fn local(&self) -> impl Iterator<Item = SocketAddr> {
-        self.local
-            .iter()
-            .take(MOST_LOCAL)
-            .filter_map(|at| at.parse().ok())
+        addresses(&self.local)
     }
+
+    /// The port that its router has mapped.
+    pub(super) fn mapped(&self) -> Option<SocketAddr> {
+        self.mapped.as_ref()?.parse().ok()
+    }
+
+    /// Where the relay sees its UDP port, and its word for datagrams.
+    pub(super) fn udp(&self) -> Option<(&Signed, knock::Word)> {
+        Some((self.seen_udp.as_ref()?, *self.knock?))
+    }
+
+    /// Those for UDP.
+    pub(super) fn local_udp(&self) -> impl Iterator<Item = SocketAddr> {
+        addresses(self.local_udp.as_deref().unwrap_or_default())
+    }
+}
+
+fn addresses(words: &[String]) -> impl Iterator<Item = SocketAddr> {
+    let heard = words.iter().take(MOST_LOCAL);
+    heard.filter_map(|at| at.parse().ok())
 }
 
 impl Word {
@@ -155,6 +207,9 @@ mod tests {
         offer.local = (0..200).map(|n| format!("10.0.0.{n}:4000")).collect();
         offer.local.insert(0, "no address".into());
         assert_eq!(offer.local().count(), MOST_LOCAL - 1);
+        assert_eq!(offer.local_udp().count(), 0);
+        offer.local_udp = Some(offer.local.clone());
+        assert_eq!(offer.local_udp().count(), MOST_LOCAL - 1);
         assert_eq!(offer.refusal().as_deref(), Some("no"));
         assert_eq!(Word::done().refusal(), None);
     }

@@ -14,7 +14,7 @@
 //! All of that is said inside the session of the two, where the relay reads none of it. The connections leave from the port of each
 //! one's connection with the relay, which a NAT maps as it has mapped that one; both at one moment, since many a NAT answers what
 //! comes unasked by a reset. A listener on the same port is for who comes from another port than the relay has seen, as from behind a
-//! symmetric NAT. The session goes on over the first connection on which both have proven their keys: with
+//! symmetric NAT. Beside that QUIC is tried from a UDP port of its own, of which the relay is asked as well (`udp.rs`). The session goes on over the first connection on which both have proven their keys: with
 //! [`StackConfig::resume`](crate::stack::StackConfig::resume) the same session with all that is open in it, else a new one, which is
 //! used for what is opened from then on. The way by the relay is dialled again when the direct one is lost, and then the two try again.
 //!
@@ -25,7 +25,10 @@
 //! | `policy.rs` | to which addresses a node connects |
 //! | `budget.rs` | how often it does that |
 //! | `message.rs` | what the two say to each other |
+//! | `knock.rs` | what they say on UDP before QUIC |
 //! | `talk.rs` | the exchange, up to the moment at which both begin |
+//! | `udp.rs` | a UDP port, and where the relay sees it |
+//! | `gateway.rs`, `mapping.rs` | the router, and a port that it maps |
 //! | `punch.rs` | connecting and listening at once |
 //! | `trying.rs` | when it is tried, and tried again |
 //! | `state.rs` | what a node wants of it, and what its attempts share |
@@ -33,6 +36,9 @@
 
 mod budget;
 mod event;
+mod gateway;
+mod knock;
+mod mapping;
 mod message;
 mod policy;
 mod punch;
@@ -41,8 +47,9 @@ mod talk;
 #[cfg(test)]
 mod tests;
 mod trying;
+mod udp;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
@@ -70,6 +77,7 @@ pub fn on(node: &Node, config: DirectConfig) -> Result<(), ProtocolError> {
         config,
         budget: Budget::default(),
         turn: Semaphore::new(1),
+        failed: Mutex::default(),
     });
     // From before anything happens.
     let events = node.events();

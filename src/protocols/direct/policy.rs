@@ -24,6 +24,8 @@ const FIRST_PORT: u16 = 1024;
 pub(super) enum Source {
     /// The relay, which sees it there.
     Seen,
+    /// The peer, of a port that its router has mapped; the relay, of the address.
+    Mapped,
     /// The peer alone.
     Local,
 }
@@ -63,13 +65,14 @@ pub(super) fn may_try(at: SocketAddr, source: Source, here: &Here) -> bool {
     if never(ip) || ip == here.own {
         return false;
     }
-    let [ours, theirs] = here.seen;
+    let [ours, theirs] = here.seen.map(|ip| ip.to_canonical());
     let same_network = here.is_near(ip);
     if is_private(ip) {
-        return here.private && (same_network || ours == theirs);
+        return source != Source::Mapped && here.private && (same_network || ours == theirs);
     }
     match source {
         Source::Seen => true,
+        Source::Mapped => ip == theirs,
         Source::Local => here.private && same_network,
     }
 }
@@ -77,10 +80,12 @@ pub(super) fn may_try(at: SocketAddr, source: Source, here: &Here) -> bool {
 /// The addresses to connect to, in this order, each once.
 pub(super) fn to_try(
     seen: SocketAddr,
+    mapped: Option<SocketAddr>,
     local: impl Iterator<Item = SocketAddr>,
     here: &Here,
 ) -> Vec<SocketAddr> {
-    let seen = std::iter::once((seen, Source::Seen));
+    let mapped = mapped.map(|at| (at, Source::Mapped));
+    let seen = std::iter::once((seen, Source::Seen)).chain(mapped);
     let local = local.map(|at| (at, Source::Local));
     let (mut all, mut elsewhere) = (Vec::new(), 0);
     for (at, source) in seen.chain(local) {
@@ -134,7 +139,7 @@ fn never(ip: IpAddr) -> bool {
 }
 
 /// An address that means another machine in another network.
-fn is_private(ip: IpAddr) -> bool {
+pub(super) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
             // RFC 1918; RFC 6598.
@@ -258,7 +263,7 @@ mod tests {
             let cells = wheres.iter().map(|(_, here)| {
                 let local = (100..150).map(|n| format!("{of}.{n}:41001").parse().unwrap());
                 let seen = SocketAddr::new(here.seen[1], 41001);
-                format!("{:<15}", to_try(seen, local, here).len() - 1)
+                format!("{:<15}", to_try(seen, None, local, here).len() - 1)
             });
             let cells = cells.collect::<Vec<_>>().join(" ");
             let _ = writeln!(out, "{of:28} {}", cells.trim_end());
@@ -289,16 +294,57 @@ mod tests {
             (10..100).map(move |n| SocketAddr::new(Ipv4Addr::new(a, b, c, n).into(), 5000))
         };
         // A relay that lies about where it sees the peer opens no network that is not this node's own.
-        let all = to_try(seen, local(10, 0, 0).chain(local(172, 16, 0)), &here);
+        let all = to_try(seen, None, local(10, 0, 0).chain(local(172, 16, 0)), &here);
         assert_eq!(all.len(), 1 + MOST_ELSEWHERE);
         let far_first = local(10, 0, 0).chain(local(192, 168, 1));
-        let all = to_try(seen, std::iter::once(mapped).chain(far_first), &here);
+        let all = to_try(seen, None, std::iter::once(mapped).chain(far_first), &here);
         assert_eq!(all.len(), MOST);
         assert_eq!(all[0], seen);
         assert!(!all[1..].contains(&seen));
         // Another's word for an address elsewhere counts for nothing.
         let elsewhere = "198.51.100.9:5000".parse().unwrap();
-        assert_eq!(to_try(seen, std::iter::once(elsewhere), &here), [seen]);
+        assert_eq!(
+            to_try(seen, None, std::iter::once(elsewhere), &here),
+            [seen]
+        );
+    }
+
+    #[test]
+    fn a_mapped_port_is_tried_where_the_relay_sees_the_peer_and_nowhere_else() {
+        let here = here(
+            "192.168.1.2",
+            "192.168.1.0",
+            24,
+            ["198.51.100.2", "203.0.113.2"],
+        );
+        let seen = "203.0.113.2:5000".parse().unwrap();
+        let tried = |mapped: &str| {
+            let mapped = Some(mapped.parse().unwrap());
+            let all = to_try(seen, mapped, std::iter::empty(), &here);
+            all[1..].to_vec()
+        };
+        let there: SocketAddr = "203.0.113.2:6000".parse().unwrap();
+        assert_eq!(tried("203.0.113.2:6000"), [there]);
+        assert_eq!(tried("[::ffff:203.0.113.2]:6000"), [there]);
+        for not in [
+            "203.0.113.2:5000",
+            "203.0.113.2:443",
+            "203.0.113.3:6000",
+            "198.51.100.2:6000",
+            "192.168.1.7:6000",
+            "10.0.0.1:6000",
+            "127.0.0.1:6000",
+            "[2001:db8::1]:6000",
+        ] {
+            assert_eq!(tried(not), [], "{not}");
+        }
+        // Nor where both are behind one router, whose private addresses the peer may name.
+        let together = Here {
+            seen: ["203.0.113.2".parse().unwrap(); 2],
+            ..here
+        };
+        let private = "192.168.1.7:6000".parse().unwrap();
+        assert!(!may_try(private, Source::Mapped, &together));
     }
 
     #[test]

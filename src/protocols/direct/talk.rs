@@ -3,21 +3,25 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use cepa_transports::{Network, PortListener, Remote, SharedPort};
+use cepa_transports::{Network, PortListener, QuicPort, Remote, SharedPort};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backend::random;
 use crate::identity::PeerId;
-use crate::session::{Session, reserved};
+use crate::session::{ServiceStream, Session, reserved};
 use crate::wire::{Message, linger_close, receive, send};
 
-use super::super::relay::{Nonce, verify, where_seen};
+use super::super::relay::{Nonce, WhereSeen, verify, where_seen};
 use super::event::NotDirect;
-use super::message::{Begin, Offer, Word};
+use super::gateway::gateway;
+use super::knock::{self, Words};
+use super::mapping::Mapped;
+use super::message::{Begin, Offer, Place, Word};
 use super::policy::{self, Here};
 use super::state::Direct;
+use super::udp::Udp;
 
 /// For one answer of the peer, which may have to ask its relay.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,9 +45,39 @@ const PINGS: usize = 3;
 pub(super) struct Plan<'a> {
     /// Nobody else listens there until this is dropped.
     pub(super) turn: SemaphorePermit<'a>,
+    pub(super) tcp: ByTcp,
+    pub(super) quic: Option<ByQuic>,
+    /// Kept as long as it may be of use.
+    pub(super) mapped: Option<Mapped>,
+}
+
+/// From where and to where by TCP.
+pub(super) struct ByTcp {
     pub(super) port: SharedPort,
     pub(super) listener: PortListener,
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) to: Vec<SocketAddr>,
+}
+
+/// And by QUIC.
+pub(super) struct ByQuic {
+    pub(super) port: QuicPort,
+    pub(super) to: Vec<SocketAddr>,
+    pub(super) words: Words,
+}
+
+/// Where the relay sees the ports of this end.
+struct Own {
+    tcp: IpAddr,
+    mapped: Option<Mapped>,
+    udp: Option<(QuicPort, IpAddr, knock::Word)>,
+}
+
+/// Where the peer may be.
+struct Theirs {
+    tcp: Vec<SocketAddr>,
+    /// Of this end.
+    mapped: Option<Mapped>,
+    udp: Option<ByQuic>,
 }
 
 /// This end of a session through a relay.
@@ -52,8 +86,9 @@ pub(super) struct End<'a> {
     session: &'a Session,
     /// The peer may know where this node is in its own network.
     trusted: bool,
-    /// The session with the relay, and from where it leaves.
+    /// The session with the relay, where it leads, and from where it leaves.
     relay: Session,
+    relay_at: IpAddr,
     port: SharedPort,
 }
 
@@ -73,7 +108,8 @@ impl<'a> End<'a> {
         let below = relay.path().ok_or(NotDirect::NoPort)?;
         // What came in came to the port of a listener.
         let dialled = below.side == crate::Side::Client;
-        let (Remote::Tcp(_), Some(local), true) = (below.remote, below.local, dialled) else {
+        let (Remote::Tcp(relay_at), Some(local), true) = (below.remote, below.local, dialled)
+        else {
             return Err(NotDirect::NoPort);
         };
         Ok(Self {
@@ -81,24 +117,22 @@ impl<'a> End<'a> {
             session,
             trusted,
             relay,
+            relay_at: relay_at.ip(),
             port: SharedPort::of(local),
         })
     }
 
     /// The end that has dialled. Returns when it is time to begin.
     pub(super) async fn ask(&self) -> Result<Plan<'a>, NotDirect> {
-        let opened = timeout(PATIENCE, self.session.open(reserved::NAT)).await;
-        let mut stream = opened
-            .map_err(|_| silent())?
-            .map_err(|error| NotDirect::NotOffered(error.into()))?;
-        let nonce = nonce()?;
-        say(&mut stream, &Begin::new(nonce)).await?;
-        let theirs: Offer = hear(&mut stream).await?;
-        refused(theirs.refusal())?;
+        let begun = self.begin();
+        let udp = async { Ok(self.udp().await) };
+        // Neither waits for the other, as long as both can come to something.
+        let ((mut stream, nonce, theirs), udp) = tokio::try_join!(begun, udp)?;
         let for_them = theirs.nonce().ok_or_else(no_sense)?;
-        let (seen, offer) = self.offer(for_them, None).await?;
-        let addresses = match self.to_try(&theirs, nonce, seen) {
-            Ok(addresses) => addresses,
+        let seen = self.where_seen(for_them).await?;
+        let (own, offer) = self.offer(for_them, None, seen, udp).await;
+        let theirs = match self.to_try(&theirs, nonce, own) {
+            Ok(theirs) => theirs,
             Err(why) => {
                 if let Ok(Ok(())) = timeout(
                     PATIENCE,
@@ -122,7 +156,7 @@ impl<'a> End<'a> {
             half = half.min(round_trip / 2);
         }
         // Only now, that the peer is ready: whoever makes a node wait for its answers keeps nobody else from trying.
-        let plan = match self.take_turn(addresses, until).await {
+        let plan = match self.take_turn(theirs, until).await {
             Ok(plan) => plan,
             Err(why) => {
                 let word = Word::refused(&why.to_string());
@@ -148,12 +182,14 @@ impl<'a> End<'a> {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let nonce = nonce()?;
-        let (seen, offer) = self.offer(begin.nonce(), Some(nonce)).await?;
+        let seen = self.where_seen(begin.nonce()).await?;
+        let udp = self.udp_by(seen.quic).await;
+        let (own, offer) = self.offer(begin.nonce(), Some(nonce), seen, udp).await;
         say(stream, &offer).await?;
         let theirs: Offer = hear(stream).await?;
         refused(theirs.refusal())?;
-        let planned = match self.to_try(&theirs, nonce, seen) {
-            Ok(addresses) => self.take_turn(addresses, Instant::now() + TURN).await,
+        let planned = match self.to_try(&theirs, nonce, own) {
+            Ok(theirs) => self.take_turn(theirs, Instant::now() + TURN).await,
             Err(why) => Err(why),
         };
         let plan = match planned {
@@ -173,53 +209,143 @@ impl<'a> End<'a> {
         Ok(plan)
     }
 
-    /// Where the relay sees this end; and that, with its local address, for the peer.
+    /// The first word, and the peer's offer with the nonce that it is for.
+    async fn begin(&self) -> Result<(ServiceStream, Nonce, Offer), NotDirect> {
+        let opened = timeout(PATIENCE, self.session.open(reserved::NAT)).await;
+        let mut stream = opened
+            .map_err(|_| silent())?
+            .map_err(|error| NotDirect::NotOffered(error.into()))?;
+        let nonce = nonce()?;
+        say(&mut stream, &Begin::new(nonce)).await?;
+        let theirs: Offer = hear(&mut stream).await?;
+        refused(theirs.refusal())?;
+        Ok((stream, nonce, theirs))
+    }
+
+    /// Where the relay sees this end's connection with it.
+    async fn where_seen(&self, for_them: Nonce) -> Result<WhereSeen, NotDirect> {
+        let seen = where_seen(&self.relay, self.direct.node.id(), for_them).await;
+        seen.map_err(|error| NotDirect::NotSeen(error.into()))
+    }
+
+    /// A UDP port, before the peer has said anything.
+    async fn udp(&self) -> Option<Udp> {
+        if !self.direct.config.quic {
+            return None;
+        }
+        // Only the relay's port is of use of the answer.
+        let seen = self.where_seen(nonce().ok()?).await.ok()?;
+        self.udp_by(seen.quic).await
+    }
+
+    /// A UDP port, by the relay's port for `quic:`.
+    async fn udp_by(&self, relay_port: Option<u16>) -> Option<Udp> {
+        let relay_at = SocketAddr::new(self.relay_at, relay_port?);
+        if !self.direct.config.quic {
+            return None;
+        }
+        let (node, own) = (&self.direct.node, self.port.address().ip());
+        Udp::open(node, self.relay.peer().id(), relay_at, own).await
+    }
+
+    /// A port of the router, where it is time for that.
+    async fn map(&self, seen: IpAddr) -> Option<Mapped> {
+        if !self.direct.is_to_map(self.session.peer().id()) {
+            return None;
+        }
+        let (node, local) = (&self.direct.node, self.port.address());
+        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+        Mapped::new(node, gateway()?, local, seen).await
+    }
+
+    /// What the peer is told: where the relay sees this end, and local addresses.
     async fn offer(
         &self,
         for_them: Nonce,
         nonce: Option<Nonce>,
-    ) -> Result<(SocketAddr, Offer), NotDirect> {
-        let seen = where_seen(&self.relay, self.direct.node.id(), for_them).await;
-        let (seen, signed) = seen.map_err(|error| NotDirect::NotSeen(error.into()))?;
-        let local = self.port.address();
-        let here = self.here([seen.ip(); 2]);
-        let told = self.trusted && policy::may_tell(local, seen, &here);
-        let local = told.then_some(local);
-        Ok((seen, Offer::new(nonce, signed, local.as_slice())))
+        seen: WhereSeen,
+        udp: Option<Udp>,
+    ) -> (Own, Offer) {
+        let udp = match udp {
+            Some(udp) => udp.where_seen(&self.direct.node, for_them).await,
+            None => None,
+        };
+        let mapped = self.map(seen.at.ip()).await;
+        let place = |local: SocketAddr, seen: WhereSeen, mapped: Option<&Mapped>| {
+            let here = self.here([seen.at.ip(); 2]);
+            let told = self.trusted && policy::may_tell(local, seen.at, &here);
+            Place {
+                seen: seen.signed,
+                local: told.then_some(local),
+                mapped: mapped.map(Mapped::at),
+            }
+        };
+        let tcp = seen.at.ip();
+        let told = place(self.port.address(), seen, mapped.as_ref());
+        let (udp, udp_told) = match (udp, random()) {
+            (Some((port, seen)), Ok(word)) => {
+                let (at, local) = (seen.at.ip(), port.address());
+                (
+                    Some((port, at, word)),
+                    Some((place(local, seen, None), word)),
+                )
+            }
+            _ => (None, None),
+        };
+        (Own { tcp, mapped, udp }, Offer::new(nonce, told, udp_told))
     }
 
     /// What this end does with what the peer has offered.
-    fn to_try(
-        &self,
-        theirs: &Offer,
-        nonce: Nonce,
-        seen: SocketAddr,
-    ) -> Result<Vec<SocketAddr>, NotDirect> {
-        let signed = theirs.seen.as_ref().ok_or_else(no_sense)?;
+    fn to_try(&self, theirs: &Offer, nonce: Nonce, own: Own) -> Result<Theirs, NotDirect> {
         let (relay, peer) = (self.relay.peer().id(), self.session.peer().id());
-        let at = verify(signed, relay, peer, nonce).ok_or_else(no_sense)?;
-        let here = self.here([seen.ip(), at.ip()]);
-        let addresses = policy::to_try(at, theirs.local(), &here);
-        if addresses.is_empty() {
+        let signed = theirs.seen.as_ref().ok_or_else(no_sense)?;
+        let at = verify(signed, false, relay, peer, nonce).ok_or_else(no_sense)?;
+        let here = self.here([own.tcp, at.ip()]);
+        let mut tcp = policy::to_try(at, theirs.mapped(), theirs.local(), &here);
+        if !self.direct.config.tcp {
+            tcp.clear();
+        }
+        let udp = match (own.udp, theirs.udp()) {
+            (Some((port, seen, ours)), Some((signed, theirs_is))) => {
+                let at = verify(signed, true, relay, peer, nonce).ok_or_else(no_sense)?;
+                let here = self.here([seen, at.ip()]);
+                let to = policy::to_try(at, None, theirs.local_udp(), &here);
+                let words = Words {
+                    ours,
+                    theirs: theirs_is,
+                };
+                (!to.is_empty()).then_some(ByQuic { port, to, words })
+            }
+            _ => None,
+        };
+        if tcp.is_empty() && udp.is_none() {
             return Err(NotDirect::NoAddress);
         }
-        Ok(addresses)
+        Ok(Theirs {
+            tcp,
+            udp,
+            mapped: own.mapped,
+        })
     }
 
     /// Waits until no other attempt is under way, and listens.
-    async fn take_turn(
-        &self,
-        addresses: Vec<SocketAddr>,
-        until: Instant,
-    ) -> Result<Plan<'a>, NotDirect> {
+    async fn take_turn(&self, theirs: Theirs, until: Instant) -> Result<Plan<'a>, NotDirect> {
         let turn = timeout_at(until, self.direct.turn.acquire()).await;
         let turn = turn.map_err(|_| NotDirect::Busy)?;
-        let listener = self.port.listen();
+        let no_port = |error: std::io::Error| NotDirect::Port(error.to_string());
+        let listener = self.port.listen().map_err(no_port)?;
+        if let Some(quic) = &theirs.udp {
+            quic.port.listen().map_err(no_port)?;
+        }
         Ok(Plan {
             turn: turn.map_err(|_| NotDirect::Busy)?,
-            port: self.port,
-            listener: listener.map_err(|error| NotDirect::Port(error.to_string()))?,
-            addresses,
+            tcp: ByTcp {
+                port: self.port,
+                listener,
+                to: theirs.tcp,
+            },
+            quic: theirs.udp,
+            mapped: theirs.mapped,
         })
     }
 

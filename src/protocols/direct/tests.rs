@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::message::{Begin, Offer, Word};
+use super::message::{Begin, Offer, Place, Word};
 use super::talk::hear;
 use super::*;
 use crate::identity::{AcceptAny, Identity, KeyKind, Refusal};
@@ -19,6 +19,7 @@ use crate::protocols::signed::Signed;
 use crate::resume;
 use crate::session::{ConnectError, ServiceStream, Session};
 use crate::tls::TlsError;
+use crate::transports::Remote;
 use crate::wire::{receive, send};
 
 /// The machine may be busy.
@@ -61,6 +62,19 @@ struct World {
 async fn world(durable: bool, config: DirectConfig) -> World {
     let (relay, _) = node(false);
     Relay::on(&relay, RelayConfig::new(Access::Anyone)).unwrap();
+    world_at(relay, durable, config).await
+}
+
+/// The same, with a relay that listens for `quic:` as well.
+async fn world_with_quic(durable: bool, config: DirectConfig) -> World {
+    let (relay, _) = node(false);
+    Relay::on(&relay, RelayConfig::new(Access::Anyone)).unwrap();
+    let by_quic = relay.listen(&"quic:127.0.0.1:0".parse().unwrap()).await;
+    by_quic.unwrap();
+    world_at(relay, durable, config).await
+}
+
+async fn world_at(relay: Node, durable: bool, config: DirectConfig) -> World {
     let at = relay.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await;
     let hint = Hint::Direct(at.unwrap());
     let at = PeerAddr::new(relay.id()).with_hint(hint.clone()).unwrap();
@@ -83,11 +97,11 @@ async fn world(durable: bool, config: DirectConfig) -> World {
     }
 }
 
-async fn outcome(events: &mut Events) -> Result<SocketAddr, NotDirect> {
+async fn outcome(events: &mut Events) -> Result<Remote, NotDirect> {
     loop {
         let event = soon(events.next()).await.expect("the node is gone");
         match event.protocol() {
-            Some(DirectEvent::Direct { at, .. }) => return Ok(*at),
+            Some(DirectEvent::Direct { at, .. }) => return Ok(at.clone()),
             Some(DirectEvent::NotDirect { why, .. }) => return Err(why.clone()),
             None => {}
         }
@@ -112,14 +126,118 @@ async fn a_session_goes_on_over_a_direct_path_with_what_is_open_in_it() {
     let session = ann.session_with(world.bob.id()).unwrap();
     let at = outcome(&mut events).await.unwrap();
     outcome(&mut of_bob).await.unwrap();
-    assert!(at.ip().is_loopback());
+    assert!(
+        matches!(at, Remote::Tcp(at) if at.ip().is_loopback()),
+        "{at}"
+    );
     echoes(&mut stream, b"and without").await;
     assert!(session.is_same(&ann.session_with(world.bob.id()).unwrap()));
     let path = session.path().unwrap();
-    assert_eq!(path.remote, crate::transports::Remote::Tcp(at));
+    assert_eq!(path.remote, at);
     // The relay is left, and what is there is used.
     world.relay.shutdown(Duration::ZERO).await;
     echoes(&mut stream, b"and without any relay").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_tcp_leads_nowhere_a_session_goes_on_by_quic() {
+    let by_quic = here().with_tcp(false);
+    let world = world_with_quic(true, by_quic).await;
+    let (ann, _relays) = node(true);
+    on(&ann, by_quic).unwrap();
+    let mut events = ann.events();
+    let mut stream = soon(ann.open(&world.to_bob)).await.unwrap();
+    echoes(&mut stream, b"by the relay").await;
+    let session = ann.session_with(world.bob.id()).unwrap();
+    let with_relay = ann.session_with(world.relay.id()).unwrap();
+    let at = outcome(&mut events).await.unwrap();
+    assert!(
+        matches!(at, Remote::Quic(at) if at.ip().is_loopback()),
+        "{at}"
+    );
+    echoes(&mut stream, b"and without").await;
+    assert_eq!(session.path().unwrap().remote, at);
+    // The session by which the relay was asked is none of those that the node uses.
+    assert!(with_relay.is_same(&ann.session_with(world.relay.id()).unwrap()));
+    world.relay.shutdown(Duration::ZERO).await;
+    echoes(&mut stream, b"and without any relay").await;
+}
+
+/// Where both lead there, the session goes on where it is encrypted once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tcp_is_taken_before_quic() {
+    let world = world_with_quic(true, here()).await;
+    let (ann, _relays) = node(true);
+    on(&ann, here()).unwrap();
+    let mut events = ann.events();
+    let _stream = soon(ann.open(&world.to_bob)).await.unwrap();
+    let at = outcome(&mut events).await.unwrap();
+    assert!(matches!(at, Remote::Tcp(_)), "{at}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_the_two_that_wants_no_quic_is_told_of_none() {
+    let world = world_with_quic(true, here().with_quic(false)).await;
+    let (ann, _relays) = node(true);
+    on(&ann, here().with_tcp(false)).unwrap();
+    let mut events = ann.events();
+    let mut stream = soon(ann.open(&world.to_bob)).await.unwrap();
+    let why = outcome(&mut events).await.unwrap_err();
+    assert!(matches!(why, NotDirect::NoAddress), "{why:?}");
+    echoes(&mut stream, b"by the relay").await;
+}
+
+/// A TCP port that the relay has signed is no UDP port.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_of_the_other_kind_is_nothing_that_was_signed() {
+    let world = world_with_quic(true, here()).await;
+    let liar = Liar::new(&world).await;
+    let (stream, nonce) = liar.begin().await.unwrap();
+    let (seen, again) = (liar.seen(nonce).await, liar.seen(nonce).await);
+    let (word, _stream) = liar.offers_both(stream, seen, None, Some(again)).await;
+    let why = word.refusal().unwrap();
+    assert!(why.contains("nothing that the relay has signed"), "{why}");
+}
+
+/// Datagrams that an address gets in one attempt, and the bytes of one.
+const DATAGRAMS: (usize, usize) = (16, 17);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_lies_costs_its_victim_a_few_datagrams() {
+    let victim = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let at = victim.local_addr().unwrap();
+    let world = world_with_quic(true, here()).await;
+    let liar = Liar::new(&world).await;
+    let (stream, nonce) = liar.begin().await.unwrap();
+    let (relay, id) = (world.relay.identity(), liar.node.id());
+    let signed = crate::protocols::relay::testing::sign_udp(relay, id, at, nonce);
+    // TCP leads back to the liar, who does not answer.
+    let seen = liar.seen(nonce).await;
+    let mut events = world.bob.events();
+    let (word, mut stream) = liar.offers_both(stream, seen, None, Some(signed)).await;
+    assert_eq!(word.refusal(), None);
+    send(&mut stream, &Word::done()).await.unwrap();
+    let mut datagrams = Vec::new();
+    let mut buffer = [0; 2048];
+    loop {
+        tokio::select! {
+            came = victim.recv(&mut buffer) => datagrams.push(came.unwrap()),
+            why = outcome(&mut events) => {
+                assert!(matches!(why, Err(NotDirect::NoWay(_))), "{why:?}");
+                break;
+            }
+        }
+    }
+    assert!(
+        (1..=DATAGRAMS.0).contains(&datagrams.len()),
+        "{datagrams:?}"
+    );
+    assert!(
+        datagrams.iter().all(|bytes| *bytes == DATAGRAMS.1),
+        "{datagrams:?}"
+    );
+    let more = timeout(Duration::from_millis(300), victim.recv(&mut buffer)).await;
+    assert!(more.is_err(), "it goes on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,14 +306,49 @@ impl Liar {
         }
     }
 
+    /// What the relay has signed of it.
+    async fn seen(&self, nonce: Nonce) -> Signed {
+        let seen = where_seen(&self.below, self.node.id(), nonce).await;
+        seen.unwrap().signed
+    }
+
     /// What bob says to an offer.
     async fn offers(
         &self,
+        stream: ServiceStream,
+        seen: Signed,
+        local: Option<SocketAddr>,
+    ) -> (Word, ServiceStream) {
+        self.offers_both(stream, seen, local, None).await
+    }
+
+    /// And with a UDP port that the relay has signed.
+    async fn offers_both(
+        &self,
         mut stream: ServiceStream,
         seen: Signed,
-        local: &[SocketAddr],
+        local: Option<SocketAddr>,
+        seen_udp: Option<Signed>,
     ) -> (Word, ServiceStream) {
-        let offer = Offer::new(None, seen, local);
+        let udp = seen_udp.map(|seen| {
+            (
+                Place {
+                    seen,
+                    local: None,
+                    mapped: None,
+                },
+                [4; 8],
+            )
+        });
+        let offer = Offer::new(
+            None,
+            Place {
+                seen,
+                local,
+                mapped: None,
+            },
+            udp,
+        );
         send(&mut stream, &offer).await.unwrap();
         (soon(hear::<Word>(&mut stream)).await.unwrap(), stream)
     }
@@ -217,17 +370,15 @@ async fn a_peer_that_lies_makes_a_node_connect_nowhere() {
     // Signed by the peer itself, with the relay's name below; signed for somebody else; signed for another time.
     let (stream, nonce) = liar.begin().await.unwrap();
     let forged = crate::protocols::relay::testing::sign(own, liar.node.id(), at, nonce);
-    let (word, _stream) = liar.offers(stream, forged, &[]).await;
+    let (word, _stream) = liar.offers(stream, forged, None).await;
     assert!(
         word.refusal()
             .unwrap()
             .contains("nothing that the relay has signed")
     );
     let (stream, _nonce) = liar.begin().await.unwrap();
-    let (_, stale) = where_seen(&liar.below, liar.node.id(), [9; 16])
-        .await
-        .unwrap();
-    let (word, _stream) = liar.offers(stream, stale, &[at]).await;
+    let stale = liar.seen([9; 16]).await;
+    let (word, _stream) = liar.offers(stream, stale, Some(at)).await;
     assert!(word.refusal().is_some());
     // That was the last one for a while, whatever came of it.
     let why = liar.begin().await.map(|_| ()).unwrap_err();
@@ -265,10 +416,8 @@ async fn what_nobody_vouches_for_is_tried_only_in_ones_own_network() {
     let world = world(true, DirectConfig::default()).await;
     let liar = Liar::new(&world).await;
     let (stream, nonce) = liar.begin().await.unwrap();
-    let (_, seen) = where_seen(&liar.below, liar.node.id(), nonce)
-        .await
-        .unwrap();
-    let (word, _stream) = liar.offers(stream, seen, &[at; 50]).await;
+    let seen = liar.seen(nonce).await;
+    let (word, _stream) = liar.offers(stream, seen, Some(at)).await;
     assert!(
         word.refusal()
             .unwrap()
@@ -288,7 +437,7 @@ async fn a_relay_that_lies_costs_its_victim_a_few_connections_and_an_alert() {
     let (stream, nonce) = liar.begin().await.unwrap();
     let signed =
         crate::protocols::relay::testing::sign(world.relay.identity(), liar.node.id(), at, nonce);
-    let (word, mut stream) = liar.offers(stream, signed, &[]).await;
+    let (word, mut stream) = liar.offers(stream, signed, None).await;
     assert_eq!(word.refusal(), None);
     send(&mut stream, &Word::done()).await.unwrap();
     let (mut came, _) = soon(victim.accept()).await.unwrap();
@@ -311,10 +460,8 @@ async fn a_stranger_at_the_port_gets_nothing() {
         with_relay.path().unwrap().local.unwrap()
     };
     let (stream, nonce) = liar.begin().await.unwrap();
-    let (_, seen) = where_seen(&liar.below, liar.node.id(), nonce)
-        .await
-        .unwrap();
-    let (word, mut stream) = liar.offers(stream, seen, &[]).await;
+    let seen = liar.seen(nonce).await;
+    let (word, mut stream) = liar.offers(stream, seen, None).await;
     assert_eq!(word.refusal(), None);
     send(&mut stream, &Word::done()).await.unwrap();
     let stranger = Identity::generate(KeyKind::Ed25519).unwrap();
@@ -347,6 +494,7 @@ fn direct_of(node: &Node) -> Direct {
         config: here(),
         budget: Budget::default(),
         turn: Semaphore::new(1),
+        failed: Mutex::default(),
     }
 }
 
@@ -392,7 +540,15 @@ impl Protocol for Silent {
             let begin: Begin = receive(&mut stream).await.unwrap();
             let below = self.node.session_with(self.relay).unwrap();
             let seen = where_seen(&below, self.node.id(), begin.nonce()).await;
-            let offer = Offer::new(Some([5; 16]), seen.unwrap().1, &[]);
+            let offer = Offer::new(
+                Some([5; 16]),
+                Place {
+                    seen: seen.unwrap().signed,
+                    local: None,
+                    mapped: None,
+                },
+                None,
+            );
             send(&mut stream, &offer).await.unwrap();
             // What comes next is sent when it is decided what to try.
             let theirs: Offer = receive(&mut stream).await.unwrap();

@@ -1,7 +1,6 @@
 //! When a direct path is tried for, and tried again; and which connection the session goes on over.
 
 use std::collections::{HashSet, VecDeque};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +11,13 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::identity::PeerId;
-use crate::node::{Call, Event, Events, Path};
+use crate::node::{Call, Event, Events, Node, Path};
 use crate::session::{Backoff, PathInfo, Session};
 use crate::wire::{linger_close, send};
 
 use super::budget::Whose;
 use super::event::{DirectEvent, NotDirect};
+use super::mapping::{Mapped, RENEW};
 use super::message::{Begin, Offer};
 use super::punch::punch;
 use super::state::Direct;
@@ -28,6 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How much later than the one before it a connection is looked at, while it is not known who is there.
 const STAGGER: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether a mapped port is still of use.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Connections that wait to be looked at.
 const QUEUE: usize = 4;
@@ -113,7 +116,12 @@ async fn keep_trying(direct: &Direct, mut entry: Entry) {
         let Some(session) = entry.still(|| by_relay(direct, peer)) else {
             return;
         };
+        let with_mapped = direct.is_to_map(peer);
         let reached = attempt(direct, &session).await;
+        if !with_mapped && matches!(reached, Err(NotDirect::NoWay(_))) && config.map {
+            // Now both ask their routers for a port.
+            pause = config.after;
+        }
         let is_final = reached.as_ref().is_err_and(NotDirect::is_final);
         report(direct, peer, reached);
         if is_final {
@@ -130,7 +138,13 @@ fn by_relay(direct: &Direct, peer: PeerId) -> Option<Session> {
     (!session.path().is_some_and(is_direct)).then_some(session)
 }
 
-fn report(direct: &Direct, peer: PeerId, reached: Result<SocketAddr, NotDirect>) {
+fn report(direct: &Direct, peer: PeerId, reached: Result<Remote, NotDirect>) {
+    match &reached {
+        Ok(_) => direct.remember(peer, false),
+        Err(NotDirect::NoWay(_)) => direct.remember(peer, true),
+        // It was not tried.
+        Err(_) => {}
+    }
     direct.node.emit(match reached {
         Ok(at) => DirectEvent::Direct { peer, at },
         Err(why) => DirectEvent::NotDirect { peer, why },
@@ -138,13 +152,15 @@ fn report(direct: &Direct, peer: PeerId, reached: Result<SocketAddr, NotDirect>)
 }
 
 /// One attempt of the end that has dialled.
-async fn attempt(direct: &Direct, session: &Session) -> Result<SocketAddr, NotDirect> {
+async fn attempt(direct: &Direct, session: &Session) -> Result<Remote, NotDirect> {
     // Whom this node has dialled by its id is no stranger.
     let end = End::of(direct, session, true)?;
     pay(direct, session.peer().id(), Whose::Own)?;
     let plan = end.ask().await?;
     let (found, streams) = mpsc::channel(QUEUE);
-    until_found(plan, found, go_on_over(direct, session, streams)).await
+    let peer = session.peer().id();
+    let taking = go_on_over(direct, session, streams);
+    until_found(direct, peer, plan, true, found, taking).await
 }
 
 fn pay(direct: &Direct, peer: PeerId, whose: Whose) -> Result<(), NotDirect> {
@@ -179,7 +195,8 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
     let reached = match planned {
         Ok(plan) => {
             let (found, streams) = mpsc::channel(QUEUE);
-            until_found(plan, found, accepted(direct, peer, streams)).await
+            let taking = accepted(direct, peer, streams);
+            until_found(direct, peer, plan, false, found, taking).await
         }
         Err(why) => {
             // A reset could overtake what was said last.
@@ -192,20 +209,25 @@ pub(super) async fn serve(direct: &Direct, call: Call) {
 
 /// Connects until the session goes on over one of the connections, or it has taken too long.
 async fn until_found(
+    direct: &Direct,
+    peer: PeerId,
     plan: Plan<'_>,
+    chooses: bool,
     found: mpsc::Sender<Stream>,
-    taking: impl Future<Output = Result<SocketAddr, NotDirect>>,
-) -> Result<SocketAddr, NotDirect> {
+    taking: impl Future<Output = Result<Remote, NotDirect>>,
+) -> Result<Remote, NotDirect> {
     let Plan {
         turn: _turn,
-        port,
-        listener,
-        addresses,
+        tcp,
+        quic,
+        mapped,
     } = plan;
-    let tried = addresses.iter().map(ToString::to_string);
-    let tried = tried.collect::<Vec<_>>().join(", ");
+    let by_tcp = tcp.to.iter().map(ToString::to_string);
+    let by_quic = quic.iter().flat_map(|quic| &quic.to);
+    let by_quic = by_quic.map(|at| Remote::Quic(*at).to_string());
+    let tried = by_tcp.chain(by_quic).collect::<Vec<_>>().join(", ");
     let punching = async {
-        punch(port, listener, addresses, found).await;
+        punch(tcp, quic, chooses, found).await;
         std::future::pending().await
     };
     let both = async {
@@ -215,7 +237,32 @@ async fn until_found(
         }
     };
     let none = |_| Err(NotDirect::NoWay(format!("tried {tried} for 10 s")));
-    timeout(DEADLINE, both).await.unwrap_or_else(none)
+    let reached = timeout(DEADLINE, both).await.unwrap_or_else(none);
+    if let (Some(mapped), Ok(at)) = (mapped, &reached) {
+        direct
+            .node
+            .spawn(keep(direct.node.handle(), mapped, peer, at.clone()));
+    }
+    reached
+}
+
+/// Keeps a mapped port as long as the session with the peer leads there.
+async fn keep(node: Node, mut mapped: Mapped, peer: PeerId, at: Remote) {
+    let mut renew_at = Instant::now() + RENEW;
+    loop {
+        sleep(LOOK).await;
+        let path = node.session_with(peer).and_then(|session| session.path());
+        if path.is_none_or(|path| path.remote != at) {
+            return;
+        }
+        if Instant::now() >= renew_at {
+            // The connection itself needs none, with most routers.
+            if !mapped.renew().await {
+                return;
+            }
+            renew_at = Instant::now() + RENEW;
+        }
+    }
 }
 
 /// As client: the first connection on which the peer proves its key has the session; the others are looked at meanwhile only where
@@ -224,7 +271,7 @@ pub(super) async fn go_on_over(
     direct: &Direct,
     session: &Session,
     mut streams: mpsc::Receiver<Stream>,
-) -> Result<SocketAddr, NotDirect> {
+) -> Result<Remote, NotDirect> {
     let mut waiting = VecDeque::new();
     let mut proving = FuturesUnordered::new();
     let mut next_at = Instant::now();
@@ -241,7 +288,7 @@ pub(super) async fn go_on_over(
                 Err(_) => next_at = Instant::now(),
             },
             () = sleep_until(next_at), if may_begin => {
-                if let Some((stream, at)) = waiting.pop_front().and_then(with_address) {
+                if let Some((stream, at)) = waiting.pop_front().map(with_remote) {
                     next_at = Instant::now() + STAGGER;
                     proving.push(async move { (at, direct.node.prove_direct(session, stream).await) });
                 }
@@ -257,14 +304,13 @@ async fn accepted(
     direct: &Direct,
     peer: PeerId,
     mut streams: mpsc::Receiver<Stream>,
-) -> Result<SocketAddr, NotDirect> {
+) -> Result<Remote, NotDirect> {
     let mut proving = FuturesUnordered::new();
     loop {
         tokio::select! {
             Some(stream) = streams.recv() => {
-                if let Some((stream, at)) = with_address(stream) {
-                    proving.push(async move { (at, direct.node.accept_direct(peer, stream).await) });
-                }
+                let (stream, at) = with_remote(stream);
+                proving.push(async move { (at, direct.node.accept_direct(peer, stream).await) });
             }
             Some((at, accepted)) = proving.next(), if !proving.is_empty() => {
                 if accepted.is_ok() {
@@ -277,11 +323,9 @@ async fn accepted(
     }
 }
 
-fn with_address(stream: Stream) -> Option<(Stream, SocketAddr)> {
-    let Remote::Tcp(at) = *stream.remote() else {
-        return None;
-    };
-    Some((stream, at))
+fn with_remote(stream: Stream) -> (Stream, Remote) {
+    let at = stream.remote().clone();
+    (stream, at)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -51,7 +51,7 @@ pub use relays::Relays;
 #[cfg(all(feature = "nat", test))]
 pub(super) use seen::testing;
 #[cfg(feature = "nat")]
-pub(super) use seen::{Nonce, verify, where_seen};
+pub(super) use seen::{Nonce, WhereSeen, verify, where_seen};
 pub use server::{Relay, RelayStats};
 
 /// For the fuzz target.

@@ -161,7 +161,8 @@ impl Relay {
         let (Ok(Ok(asked)), Some(path)) = (asked, context.session().path()) else {
             return;
         };
-        let answer = SeenAt::of(self.node.identity(), peer, &path.remote, asked.nonce());
+        let (relay, quic) = (self.node.identity(), self.node.quic_port());
+        let answer = SeenAt::of(relay, peer, &path.remote, asked.nonce(), quic);
         if matches!(
             timeout(patience, send(&mut stream, &answer)).await,
             Ok(Ok(()))

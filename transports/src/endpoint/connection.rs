@@ -55,9 +55,9 @@ pub struct TcpWay {
     /// The mark of its packets, for rules of the firewall and of routing (`SO_MARK`; Linux, with the capability `NET_ADMIN`).
     /// Default none.
     pub mark: Option<u32>,
-    /// For diallers: other sockets of this user may use the connection's own port, too (`SO_REUSEPORT`). No address says this;
-    /// see `dial_from_shared_port`.
-    pub shared_port: bool,
+    /// For diallers: other sockets of this user may use the connection's own port, too (`SO_REUSEPORT`). No address says this: it is for
+    /// `dial_from_shared_port` alone to set, and `false` in each address.
+    pub(crate) shared_port: bool,
 }
 
 /// How a QUIC connection is kept.
@@ -126,12 +126,25 @@ impl ProxyKind {
 }
 
 /// A user of a proxy.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ProxyLogin {
-    /// The name, 1 to 255 bytes (RFC 1929, section 2); no `:` for HTTP (RFC 7617, section 2).
+    /// The name, 1 to 255 bytes (RFC 1929, section 2); no `:` for HTTP (RFC 7617, section 2). Without a password it is as secret as one.
     pub user: String,
     /// The password, up to 255 bytes; may be empty.
     pub password: Secret,
+}
+
+impl std::fmt::Debug for ProxyLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let user = match self.password.reveal() {
+            "" => Secret::HIDDEN,
+            _ => &self.user,
+        };
+        f.debug_struct("ProxyLogin")
+            .field("user", &user)
+            .field("password", &self.password)
+            .finish()
+    }
 }
 
 /// How a WebSocket is dialled or listened for.

@@ -117,11 +117,16 @@ pub(super) fn ws(
     Ok(())
 }
 
-/// The text, with the password or with `***` in its place.
+/// The text, with the password or with `***` in its place; or in that of the user, where there is no password.
 fn proxy(f: &mut fmt::Formatter<'_>, it: &Proxy, reveal: bool) -> fmt::Result {
     write!(f, "{}://", it.kind.word())?;
     if let Some(login) = &it.login {
-        escape_with(f, &login.user, USERINFO)?;
+        // One without a password may be one itself: a token.
+        if reveal || !login.password.reveal().is_empty() {
+            escape_with(f, &login.user, USERINFO)?;
+        } else {
+            f.write_str(Secret::HIDDEN)?;
+        }
         if !login.password.reveal().is_empty() {
             f.write_str(":")?;
             if reveal {

@@ -93,7 +93,8 @@ fn login_of(text: &str, at: usize, kind: ProxyKind) -> Result<ProxyLogin, Wrong>
         _ => wrong(at, "a user and a password of at most 255 bytes each"),
     };
     let password_at = at + user.len() + 1;
-    let user = word(user, at)?;
+    // What was hidden is none.
+    let user = secret(word(user, at)?, at)?.reveal().to_owned();
     if user.is_empty() || (kind == ProxyKind::Http && user.contains(':')) {
         return wrong(at, "a user before \"@\", as in user:password@");
     }

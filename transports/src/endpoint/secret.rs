@@ -56,7 +56,38 @@ pub fn hidden(text: &str) -> String {
         rest = after;
     }
     out.push_str(&urls(rest));
+    ws_logins(&out)
+}
+
+/// `ws:user@`, which is what somebody may make of a URL.
+fn ws_logins(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((at, mark)) = next_ws(rest) {
+        let (before, place) = (
+            rest.get(..at).unwrap_or(""),
+            rest.get(at + mark.len()..).unwrap_or(""),
+        );
+        out.push_str(before);
+        out.push_str(mark);
+        let end = place.find(['/', ',', '?', '&', ' ']).unwrap_or(place.len());
+        let login = place.get(..end).and_then(|place| place.rfind('@'));
+        rest = match login.and_then(|at| place.get(at..)) {
+            Some(behind) => {
+                out.push_str(Secret::HIDDEN);
+                behind
+            }
+            None => place,
+        };
+    }
+    out.push_str(rest);
     out
+}
+
+/// The first of the schemes of WebSockets.
+fn next_ws(text: &str) -> Option<(usize, &'static str)> {
+    let found = ["ws:", "wss:"].map(|mark| Some((text.find(mark)?, mark)));
+    found.into_iter().flatten().min()
 }
 
 /// The text of a proxy, or what should have been one, for a message: without what could be its password.
@@ -67,7 +98,8 @@ pub fn hidden_proxy(text: &str) -> String {
         Some((login, place)) => {
             let shown = match split_mark(login, ":", "%3a") {
                 Some((user, mark, _)) => format!("{user}{mark}{}@", Secret::HIDDEN),
-                None => format!("{login}@"),
+                // A token, perhaps.
+                None => format!("{}@", Secret::HIDDEN),
             };
             (shown, place)
         }
@@ -225,10 +257,9 @@ fn urls(text: &str) -> String {
         if let Some((user, mark, _)) = split_mark(login, ":", "%3a") {
             out.push_str(user);
             out.push_str(mark);
-            out.push_str(Secret::HIDDEN);
-        } else {
-            out.push_str(login);
         }
+        // Without a password the user may be one: a token.
+        out.push_str(Secret::HIDDEN);
         rest = after.get(login.len()..).unwrap_or("");
     }
     out.push_str(rest);
@@ -290,6 +321,14 @@ mod tests {
             ),
             ("ws://h:1/a@b", "ws://h:1/a@b"),
             ("ws://u:pw@h:1/", "ws://u:***@h:1/"),
+            ("ws://token@h:1/", "ws://***@h:1/"),
+            ("wss:token@h:1/ ws:u:p@h:1", "wss:***@h:1/ ws:***@h:1"),
+            ("cepa://ID@ws:h:1/a@b", "cepa://ID@ws:h:1/a@b"),
+            (
+                "tcp:h:1,proxy=http://token@p:1",
+                "tcp:h:1,proxy=http://***@p:1",
+            ),
+            ("wss://token@h/a,b wss://h/", "wss://***@h/a,b wss://h/"),
             ("ws://u:p/w@h:1/", "ws://u:***@h:1/"),
             ("ws://h/a@b", "ws://h/a@b"),
         ] {
@@ -374,6 +413,7 @@ mod tests {
             assert_eq!(found, shown);
         }
         assert_eq!(hidden_proxy("me:SECRET@p:1"), "me:***@p:1");
+        assert_eq!(hidden_proxy("token@p:1"), "***@p:1");
         assert_eq!(hidden_proxy("env"), "env");
     }
 

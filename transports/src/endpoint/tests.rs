@@ -50,7 +50,6 @@ fn canonical_texts() {
         "tcp:h:1,proxy-protocol=yes",
         "tcp:h:1,proxy-protocol=yes,proxy-from=10.0.0.0/8+192.0.2.1+fd00::/8",
         "tcp:h:1,proxy=socks5h://127.0.0.1:1080",
-        "tcp:h:1,proxy=http://user@[::1]:3128",
         "tcp:h:1,user-timeout=30,proxy-protocol=yes,proxy=socks5://proxy:1",
         "ws:h:80/",
         "ws:[::1]:8080/a/b%3Fc=d%2Ce%2520f",
@@ -147,9 +146,16 @@ fn secrets_are_hidden_but_where_they_are_asked_for() {
     };
     let login = settings.proxy().unwrap().login.clone().unwrap();
     assert_eq!(login.password.reveal(), "p@w:");
+    // A user alone may be a token.
+    let token = "tcp:h:1,proxy=http://sesame@[::1]:3128";
+    let endpoint = parse(token);
+    assert_eq!(endpoint.to_string(), "tcp:h:1,proxy=http://***@[::1]:3128");
+    assert!(!format!("{endpoint:?}").contains("sesame"), "{endpoint:?}");
+    assert_eq!(endpoint.revealed().to_string(), token);
     // What was printed can't be dialled, and says why.
     for hidden in [
         "tcp:h:1,proxy=socks5://user:***@p:1",
+        "tcp:h:1,proxy=http://***@p:1",
         "ws:h:1/,header=A:***",
     ] {
         let error = hidden.parse::<Endpoint>().unwrap_err().to_string();
@@ -162,6 +168,10 @@ fn secrets_are_hidden_but_where_they_are_asked_for() {
         "ws://h:1/,proxy=socks5://user:sesame@p:1",
         "ws:h:1/,header=A:sesame,header=B",
         "h:1,proxy=http://user:sesame@p:1",
+        "h:1,proxy=http://sesame@p:1",
+        "tcp:h:1,proxy=ftp://sesame@p:1",
+        "ws://sesame@h:1/",
+        "wss:sesame@h:1/",
     ] {
         let error = wrong.parse::<Endpoint>().unwrap_err().to_string();
         assert!(!error.contains("sesame"), "{error}");

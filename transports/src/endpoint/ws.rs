@@ -37,7 +37,11 @@ const OURS: &[&str] = &[
 
 pub(super) fn ws(text: &str, start: usize, scheme: &str) -> Result<Target, Wrong> {
     if let Some(rest) = text.strip_prefix("//") {
-        let near = format!("{scheme}:{rest}");
+        // Who logs in by a URL needs a header here; what it has is no host.
+        let end = rest.find('/').unwrap_or(rest.len());
+        let place = rest.get(..end).unwrap_or(rest);
+        let login = place.rfind('@').map_or(0, |at| at + 1);
+        let near = format!("{scheme}:{}", rest.get(login..).unwrap_or(""));
         return wrong_word(start, "HOST:PORT/PATH without \"//\"", Some(&near));
     }
     let example = "127.0.0.1:8080/cepa";

@@ -7,16 +7,13 @@ use quinn::{
     ClientConfig, IdleTimeout, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
 };
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 
 use super::wire::ALPN;
 use crate::endpoint::QuicSettings;
-
-#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
-compile_error!("quic needs a cryptographic backend: enable the feature `aws-lc-rs` or `ring`");
+use crate::way_tls::{provider, signatures_are_checked};
 
 /// Bytes that the other end may have on the way before this end has read so many of a stream: a stranger is heard out to the end of the
 /// inner handshake, and holds no more than that. TCP's own begins with as much.
@@ -31,15 +28,6 @@ const WAITING: usize = 256;
 /// Bytes of one that are kept meanwhile, and of all: the first flight is one packet or two.
 const FLIGHT: u64 = 16 << 10;
 const FLIGHTS: u64 = 1 << 20;
-
-fn provider() -> Arc<CryptoProvider> {
-    #[cfg(feature = "aws-lc-rs")]
-    return Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
-    return Arc::new(rustls::crypto::ring::default_provider());
-    #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
-    unreachable!()
-}
 
 fn transport(settings: &QuicSettings, streams: u32) -> Result<Arc<TransportConfig>, String> {
     let silence = Duration::from_secs(settings.keepalive.into());
@@ -59,7 +47,9 @@ fn transport(settings: &QuicSettings, streams: u32) -> Result<Arc<TransportConfi
 
 pub(super) fn client(settings: &QuicSettings) -> Result<ClientConfig, String> {
     let provider = provider();
-    let any = Arc::new(Anybody(Arc::clone(&provider)));
+    let any = Arc::new(Anybody {
+        provider: Arc::clone(&provider),
+    });
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?;
@@ -106,7 +96,9 @@ pub(super) fn server(settings: &QuicSettings) -> Result<ServerConfig, String> {
 
 /// Takes every certificate. Whoever reads along or stands between reads and changes the inner TLS at most, which notices.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct Anybody {
+    provider: Arc<CryptoProvider>,
+}
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -120,27 +112,5 @@ impl ServerCertVerifier for Anybody {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    signatures_are_checked!();
 }

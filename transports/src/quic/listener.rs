@@ -119,16 +119,21 @@ impl QuicListener {
 impl Drop for QuicListener {
     fn drop(&mut self) {
         for endpoint in &self.endpoints {
-            // The accepted streams keep it. Who waits is refused, and who comes later hears nothing.
-            endpoint.set_server_config(None);
-            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-            loop {
-                let mut next = std::pin::pin!(endpoint.accept());
-                match next.as_mut().poll(&mut context) {
-                    std::task::Poll::Ready(Some(incoming)) => incoming.refuse(),
-                    _ => break,
-                }
-            }
+            // The accepted streams keep it.
+            refuse_all(endpoint);
+        }
+    }
+}
+
+/// Who waits is refused, and who comes later hears nothing.
+pub(super) fn refuse_all(endpoint: &QuinnEndpoint) {
+    endpoint.set_server_config(None);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        let mut next = std::pin::pin!(endpoint.accept());
+        match next.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(Some(incoming)) => incoming.refuse(),
+            _ => break,
         }
     }
 }
@@ -151,7 +156,7 @@ fn given(opening: Opening, remote: SocketAddr, local: Option<SocketAddr>) -> Str
 }
 
 /// One that proves its address by its handshake. `None` where that came to nothing: who it was from is not known, so nobody is told.
-async fn arrive(endpoint: QuinnEndpoint, incoming: Incoming) -> Option<Stream> {
+pub(super) async fn arrive(endpoint: QuinnEndpoint, incoming: Incoming) -> Option<Stream> {
     let connection = handshake(incoming).await.ok()?;
     let remote = connection.remote_address();
     let here = local(&endpoint, connection.local_ip());

@@ -15,7 +15,10 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use quinn::{ClientConfig, ConnectError, ConnectionError};
+use quinn::{
+    ClientConfig, ConnectError, Connection, ConnectionError, Endpoint as QuinnEndpoint, RecvStream,
+    SendStream,
+};
 use tokio::time::Instant;
 
 use crate::endpoint::{Endpoint, QuicSettings, TcpWay};
@@ -31,15 +34,23 @@ use self::stream::QuicStream;
 use self::wire::HELLO;
 
 mod config;
+#[cfg(feature = "nat")]
+mod knock;
 mod leaving;
 mod listener;
+#[cfg(feature = "nat")]
+mod port;
 mod refused;
 mod socket;
 mod stream;
 mod wire;
 
+#[cfg(feature = "nat")]
+pub use self::knock::KNOCK;
 pub use self::leaving::settled;
 pub(crate) use self::listener::QuicListener;
+#[cfg(feature = "nat")]
+pub use self::port::{QuicArriving, QuicPort};
 
 /// The addresses of the name are raced, as those of `tcp:` are.
 pub(crate) async fn dial(
@@ -95,6 +106,17 @@ async fn connect(
             None => error,
         })?;
     let endpoint = open(socket, None)?;
+    let (connection, send, recv) = begin(&endpoint, config, at).await?;
+    let here = local(&endpoint, from_here(at, from));
+    Ok((QuicStream::new(endpoint, connection, send, recv), here))
+}
+
+/// A connection from there, with the stream that it is for.
+async fn begin(
+    endpoint: &QuinnEndpoint,
+    config: ClientConfig,
+    at: SocketAddr,
+) -> io::Result<(Connection, SendStream, RecvStream)> {
     // Its name stands for nobody, and is not sent.
     let connecting = endpoint.connect_with(config, at, "cepa").map_err(|error| {
         let kind = match error {
@@ -107,8 +129,7 @@ async fn connect(
     let lost = |error: ConnectionError| not_connected(&error);
     let (mut send, recv) = connection.open_bi().await.map_err(lost)?;
     send.write_all(&[HELLO]).await.map_err(io::Error::from)?;
-    let here = local(&endpoint, from_here(at, from));
-    Ok((QuicStream::new(endpoint, connection, send, recv), here))
+    Ok((connection, send, recv))
 }
 
 /// From which address of its own this machine reaches that one. The socket that is connected for it sends nothing.

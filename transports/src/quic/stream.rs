@@ -22,7 +22,7 @@ use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, Stop
 use quinn::{Endpoint as QuinnEndpoint, VarInt, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::sleep;
 
 use super::config::{FIRST_WINDOW, WINDOW};
 use super::leaving::{self, Leaving, Live};
@@ -33,10 +33,12 @@ use crate::text::clean;
 /// Bytes that one vectored write takes: a batch of the mux.
 const BATCH: usize = 64 << 10;
 
-/// How long what was written may take to be acknowledged once the stream is shut down, or dropped: this is what the other end can make this one
-/// keep, in time. A program may end behind a shutdown, and what has not arrived by then is lost, so that a shutdown fails then. Who does not read
-/// holds up none: its end acknowledges what fits into the window, and more is not taken for writing.
+/// How long nothing more of what was written may be acknowledged once the stream is shut down, or dropped. A program may end behind a
+/// shutdown, and what has not arrived by then is lost, so that a shutdown fails then. A slow way has longer, as long as it gets on.
 const LINGER: Duration = Duration::from_secs(30);
+
+/// How often it may get on: 10 min in all are what the other end can make this one keep, in time.
+const LINGERS: u32 = 20;
 
 type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -57,7 +59,7 @@ pub(super) struct QuicStream {
     closed: Option<Waiting<ConnectionError>>,
     /// All up to the end was acknowledged; or nobody reads it.
     finished: Option<Waiting<Result<Option<VarInt>, StoppedError>>>,
-    patience: Option<Pin<Box<Sleep>>>,
+    patience: Option<Waiting<()>>,
 }
 
 struct Parts {
@@ -155,6 +157,29 @@ fn acknowledged(finished: Result<Option<VarInt>, StoppedError>) -> io::Result<()
 fn poll_acknowledged(parts: &mut Parts, cx: &mut Context<'_>) -> Poll<()> {
     parts.connection.set_send_window(1);
     Pin::new(&mut parts.send).poll_write(cx, &[]).map(|_| ())
+}
+
+/// Ready once nothing more of what waits gets through, or it has taken far too long.
+async fn stalled(connection: Connection) {
+    // quinn does not tell how much is acknowledged. Where bytes are sent and nobody is there, no acknowledgement comes; where somebody is and
+    // does not read, he acknowledges that he is asked whether he is there, and no bytes are sent.
+    stand_still(|| {
+        let stats = connection.stats();
+        [stats.frame_tx.stream, stats.frame_rx.acks]
+    })
+    .await;
+}
+
+/// Waits until one of two counts has not grown for [`LINGER`].
+async fn stand_still(counts: impl Fn() -> [u64; 2]) {
+    for _ in 0..LINGERS {
+        let before = counts();
+        sleep(LINGER).await;
+        let mut both = before.into_iter().zip(counts());
+        if both.any(|(before, now)| before == now) {
+            return;
+        }
+    }
 }
 
 /// What the end of a connection is to who uses its stream.
@@ -332,11 +357,15 @@ impl AsyncWrite for QuicStream {
         if let Poll::Ready(finished) = this.poll_finished(cx) {
             return Poll::Ready(finished);
         }
-        let patience = this.patience.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        let patience = match (&mut this.patience, &this.parts) {
+            (Some(patience), _) => patience,
+            (none, Some(parts)) => none.insert(Box::pin(stalled(parts.connection.clone()))),
+            (_, None) => return Poll::Ready(Err(gone())),
+        };
         ready!(patience.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "the other end of the QUIC connection has not acknowledged all within 30 s",
+            "the other end of the QUIC connection has acknowledged nothing more for 30 s",
         )))
     }
 }
@@ -367,14 +396,50 @@ impl Drop for QuicStream {
                 let _ = parts.recv.stop(UNREAD);
             }
             let with = if shut {
-                let _ = timeout(LINGER, parts.send.stopped()).await;
+                let stalled = stalled(parts.connection.clone());
+                tokio::select! {
+                    _ = parts.send.stopped() => {}
+                    () = stalled => {}
+                }
                 if ended { END } else { UNREAD }
             } else {
+                let stalled = stalled(parts.connection.clone());
                 let all = poll_fn(|cx| poll_acknowledged(&mut parts, cx));
-                let _ = timeout(LINGER, all).await;
+                tokio::select! {
+                    () = all => {}
+                    () = stalled => {}
+                }
                 CUT
             };
             leaving::close(&parts.connection, with).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// In virtual time.
+    #[tokio::test(start_paused = true)]
+    async fn who_gets_on_has_longer_and_nobody_has_for_ever() {
+        let start = Instant::now();
+        let lingers = move || u64::from(LINGERS).min(start.elapsed().as_secs() / LINGER.as_secs());
+        let since = |it: Instant| it.elapsed().as_secs() / LINGER.as_secs();
+        // Packets without answers, answers without packets, and both for a while.
+        for counts in [[true, false], [false, true]] {
+            let begun = Instant::now();
+            stand_still(|| counts.map(|grows| if grows { lingers() } else { 7 })).await;
+            assert_eq!(since(begun), 1);
+        }
+        let begun = Instant::now();
+        let until = lingers() + 3;
+        stand_still(|| [lingers(), lingers().min(until)]).await;
+        assert_eq!(since(begun), 4);
+        let begun = Instant::now();
+        stand_still(|| [since(begun); 2]).await;
+        assert_eq!(since(begun), u64::from(LINGERS));
     }
 }

@@ -7,10 +7,10 @@ use std::io;
 use std::sync::Arc;
 
 use data_encoding::BASE64;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
@@ -21,18 +21,7 @@ use super::stream::Below;
 use crate::endpoint::WsTls;
 use crate::error::{TransportErrorKind as Kind, describe, kind_of};
 use crate::stream::Stream;
-
-#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
-compile_error!("wss needs a cryptographic backend: enable the feature `aws-lc-rs` or `ring`");
-
-fn provider() -> Arc<CryptoProvider> {
-    #[cfg(feature = "aws-lc-rs")]
-    return Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
-    return Arc::new(rustls::crypto::ring::default_provider());
-    #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
-    unreachable!()
-}
+use crate::way_tls::{provider, signatures_are_checked};
 
 impl Below for TlsStream<Stream> {
     fn connection(&mut self) -> &mut Stream {
@@ -175,31 +164,7 @@ impl ServerCertVerifier for Pinned {
         Err(rustls::CertificateError::Other(other).into())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
+    signatures_are_checked!();
 }
 
 pub(super) struct Acceptor(TlsAcceptor);
