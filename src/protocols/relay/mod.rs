@@ -21,6 +21,7 @@
 //! | `inner.rs` | what its tasks share |
 //! | `config.rs` | its limits |
 //! | `presence.rs` | where a fleet of relays remembers who is registered at which of them |
+//! | `fleet/` | relays that lead to each other's peers |
 //! | `error.rs`, `event.rs` | why it did not come about, and what happened |
 
 mod circuits;
@@ -28,6 +29,7 @@ mod client;
 mod config;
 mod error;
 mod event;
+pub mod fleet;
 mod inner;
 mod message;
 mod nameplates;
@@ -59,6 +61,7 @@ pub use server::{Relay, RelayStats};
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
     message::fuzz(bytes);
+    fleet::entry::fuzz(bytes);
     #[cfg(feature = "nat")]
     seen::fuzz(bytes);
 }
