@@ -62,6 +62,9 @@ pub(super) enum Place {
     Host(Source),
     /// Through another relay.
     Relay(PeerId),
+    /// Whatever host another relay of the same fleet tells from others by this.
+    #[cfg(feature = "mesh")]
+    Told([u8; 16]),
 }
 
 /// Who holds something.
@@ -332,6 +335,12 @@ impl<T: Held> Pool<T> {
         } else {
             Found::Contested
         }
+    }
+
+    /// How much is held under this id, present or former.
+    #[cfg(feature = "mesh")]
+    pub(super) fn count(&self, id: PeerId) -> usize {
+        self.by_id.get(&id).map_or(0, Vec::len)
     }
 
     /// Whether anything is held under this id, present or former.

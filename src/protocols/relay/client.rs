@@ -13,7 +13,9 @@ use crate::session::{Incoming, OpenError, Session};
 use super::error::RelayError;
 use crate::wire::{Message, Status, fault, receive, send};
 
-use super::message::{Answer, CIRCUIT, Circuit, DIAL, REGISTER, Register, TAKEN_BACK};
+use super::message::{
+    Answer, CIRCUIT, Circuit, DIAL, ForPeer, MEMBER, REGISTER, Register, TAKEN_BACK,
+};
 use super::stream::{CircuitStream, reset_code};
 
 /// Time for a relay to answer; the peer behind it may have to be asked first.
@@ -126,6 +128,17 @@ pub async fn dial(session: &Session, target: PeerId) -> Result<Stream, RelayErro
         target.short()
     );
     Ok(carried(stream, label, session.peer().id(), target))
+}
+
+/// A substream to a peer that is registered at the other end of a session, another member of this relay's fleet, for somebody who has asked
+/// here.
+pub(super) async fn across(
+    session: &Session,
+    request: &ForPeer,
+) -> Result<Onion<Substream>, RelayError> {
+    let mut stream = open(session, MEMBER).await?;
+    ask(session, &mut stream, request).await?;
+    Ok(stream)
 }
 
 /// Takes a circuit that a relay brings: the stream, and from whom the relay says that it is. Only a TLS

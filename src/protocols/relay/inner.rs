@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::PeerId;
-use crate::node::Access;
+use crate::node::{Access, Node};
 use crate::session::Session;
 use crate::wire::Status;
 
 use super::config::RelayConfig;
+use super::fleet::{Fleet, Load};
 use super::nameplates::Nameplates;
 use crate::protocols::pool::{Denied, Held, Holder, Pool, Rules};
 
@@ -41,6 +42,14 @@ pub(super) struct Inner {
     gone: Gone,
     began: Instant,
     pub(super) counts: Counts,
+    pub(super) fleet: Option<Joined>,
+}
+
+/// A relay's place in its fleet.
+pub(super) struct Joined {
+    pub(super) fleet: Fleet,
+    /// Has the sessions with the other members.
+    pub(super) node: Node,
 }
 
 /// Counters, and what is not gone yet.
@@ -133,7 +142,19 @@ impl Inner {
             gone: Gone::default(),
             began: Instant::now(),
             counts: Counts::default(),
+            fleet: None,
         }
+    }
+
+    /// What it holds, and may.
+    pub(super) fn load(&self) -> Load {
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let mut load = Load::default();
+        load.registrations = number(self.registrations().len());
+        load.most_registrations = number(self.config.registrations);
+        load.circuits = number(self.counts.circuits.load(Ordering::Relaxed));
+        load.most_circuits = number(self.config.circuits);
+        load
     }
 
     pub(super) fn access(&self) -> MutexGuard<'_, Access> {
@@ -201,6 +222,7 @@ impl Inner {
         Ok(Registered {
             relay: Arc::clone(self),
             ids: holder.ids().collect(),
+            announced: AtomicBool::new(false),
             number,
             taken_back,
             taken_over,
@@ -288,6 +310,8 @@ pub(super) struct Registered {
     relay: Arc<Inner>,
     /// All that the peer is reached by.
     pub(super) ids: Vec<PeerId>,
+    /// The fleet knows of it.
+    announced: AtomicBool,
     pub(super) number: u64,
     pub(super) taken_back: CancellationToken,
     pub(super) taken_over: Arc<Notify>,
@@ -297,6 +321,21 @@ impl Registered {
     /// Enters the peer in the store, by all its ids and for so long; whether that was done in time.
     pub(super) async fn announce(&self, lifetime: Duration) -> bool {
         let relay = &self.relay;
+        if let Some(Joined { fleet, .. }) = &relay.fleet {
+            // Whatever becomes of the store, it is entered there in time.
+            let is_new = !self.announced.swap(true, Ordering::Relaxed);
+            for (at, id) in self.ids.iter().enumerate() {
+                let registrations = relay.registrations();
+                let count = registrations.count(*id);
+                if is_new {
+                    let heir = self.ids.first().copied().filter(|_| at > 0);
+                    fleet.register(*id, lifetime, heir, count);
+                } else {
+                    fleet.renew(*id, Some(lifetime), count);
+                }
+            }
+            return true;
+        }
         let entered = timeout(relay.config.patience, async {
             relay.gone.not_now(&self.ids).await;
             let one = |id: &PeerId| relay.config.presence.put(*id, relay.id, lifetime);
@@ -310,6 +349,17 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.relay.registrations().give_back(self.number);
+        if let Some(Joined { fleet, .. }) = &self.relay.fleet {
+            // Held meanwhile: a registration that is made behind this is entered behind it, too.
+            let registrations = self.relay.registrations();
+            for id in &self.ids {
+                match registrations.count(*id) {
+                    0 => fleet.remove(*id),
+                    left => fleet.renew(*id, None, left),
+                }
+            }
+            return;
+        }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };

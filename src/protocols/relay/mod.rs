@@ -21,9 +21,11 @@
 //! | `inner.rs` | what its tasks share |
 //! | `config.rs` | its limits |
 //! | `presence.rs` | where a fleet of relays remembers who is registered at which of them |
+//! | `across.rs` | from one member of a fleet to another |
 //! | `fleet/` | relays that lead to each other's peers |
 //! | `error.rs`, `event.rs` | why it did not come about, and what happened |
 
+mod across;
 mod circuits;
 mod client;
 mod config;

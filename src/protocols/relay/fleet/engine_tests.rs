@@ -223,9 +223,8 @@ fn a_batch_that_failed_is_tried_again_first_and_the_changes_collapse() {
     }
     assert!(a.own.room() < 200, "{}", a.own.room());
     let again = a.next_batch(4).unwrap();
-    let keys = |batch: &Batch| -> Vec<String> {
-        batch.writes.iter().map(|it| it.key.clone()).collect()
-    };
+    let keys =
+        |batch: &Batch| -> Vec<String> { batch.writes.iter().map(|it| it.key.clone()).collect() };
     assert_eq!(keys(&again), keys(&first));
     assert_eq!(
         again.writes.iter().filter(|it| it.value.is_none()).count(),
@@ -453,7 +452,11 @@ fn a_former_id_leads_to_its_one_successor() {
     c.own.register(PEER, END, Some(thief), 1);
     flush(&mut c, &mut store);
     store.sync(&mut a);
-    assert_eq!(a.routes(PEER, false, NOW), None, "one of the two is a thief");
+    assert_eq!(
+        a.routes(PEER, false, NOW),
+        None,
+        "one of the two is a thief"
+    );
     register(&mut c, PEER);
     flush(&mut c, &mut store);
     store.sync(&mut a);

@@ -125,11 +125,18 @@ pub struct Fleet(Arc<Shared>);
 struct Shared {
     engine: Mutex<Engine>,
     callers: Mutex<Access>,
-    addresses: Mutex<Vec<Hint>>,
+    /// What the others are told of this one, as soon as it is a relay.
+    about: Mutex<Told>,
     /// There may be something to write.
     changed: Notify,
     reachable: AtomicBool,
     counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    about: About,
+    is_relay: bool,
 }
 
 #[derive(Debug, Default)]
@@ -152,7 +159,7 @@ impl Fleet {
         let fleet = Self(Arc::new(Shared {
             engine: Mutex::new(engine),
             callers: Mutex::new(config.callers),
-            addresses: Mutex::default(),
+            about: Mutex::default(),
             changed: Notify::new(),
             reachable: AtomicBool::new(true),
             counts: Counts::default(),
@@ -243,7 +250,7 @@ impl Fleet {
     pub fn set_addresses(&self, mut addresses: Vec<Hint>) {
         addresses.retain(|hint| entry::address(&hint.to_string()).is_some());
         addresses.truncate(MAX_ADDRESSES);
-        *lock(&self.0.addresses) = addresses;
+        self.tell(|told| told.about.addresses = addresses);
     }
 
     /// Changes for whom circuits are carried that other members ask for.
@@ -318,9 +325,7 @@ impl Fleet {
         count: usize,
     ) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        self.engine()
-            .own
-            .register(peer, end(lifetime), heir, count);
+        self.engine().own.register(peer, end(lifetime), heir, count);
         self.0.changed.notify_one();
     }
 
@@ -338,14 +343,20 @@ impl Fleet {
 
     /// What this relay holds, and whether it is about to end.
     pub(super) fn set_load(&self, load: Load, leaving: bool) {
-        let about = About {
-            addresses: lock(&self.0.addresses).clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            load,
-            leaving,
-        };
-        self.engine().own.set_about(about);
-        self.0.changed.notify_one();
+        self.tell(|told| {
+            told.is_relay = true;
+            env!("CARGO_PKG_VERSION").clone_into(&mut told.about.version);
+            (told.about.load, told.about.leaving) = (load, leaving);
+        });
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Told)) {
+        let mut told = lock(&self.0.about);
+        change(&mut told);
+        if told.is_relay {
+            self.engine().own.set_about(told.about.clone());
+            self.0.changed.notify_one();
+        }
     }
 
     /// Where to try for a peer, in this order.
