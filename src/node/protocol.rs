@@ -16,6 +16,7 @@ use crate::identity::PeerId;
 use crate::session::Session;
 
 use super::access::Admission;
+use super::beside::Beside;
 use super::call::Call;
 
 /// A protocol that peers can speak with a node.
@@ -112,6 +113,11 @@ pub trait Route: Send + Sync + 'static {
         session: &'a Session,
         target: PeerId,
     ) -> BoxFuture<'a, Result<Stream, RouteError>>;
+
+    /// What else leads to `target` where `relay` is said to, as far as is known. Default nothing.
+    fn beside(&self, _relay: PeerId, _target: PeerId) -> Beside {
+        Beside::default()
+    }
 }
 
 /// Why a route did not lead to the peer, for programs.

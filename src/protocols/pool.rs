@@ -67,6 +67,24 @@ pub(super) enum Place {
     Told([u8; 16]),
 }
 
+/// By whom tries are counted: keys cost nothing, so strangers are counted by where they come from.
+#[cfg(feature = "mesh")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Who {
+    Place(Place),
+    Peer(PeerId),
+}
+
+#[cfg(feature = "mesh")]
+impl Who {
+    pub(super) fn of(holder: &Holder) -> Self {
+        match holder.place {
+            Some(place) if !holder.named => Self::Place(place),
+            _ => Self::Peer(holder.id),
+        }
+    }
+}
+
 /// Who holds something.
 #[derive(Clone, Debug)]
 pub(super) struct Holder {

@@ -18,10 +18,13 @@ use crate::session::{OpenError, Session};
 use crate::wire::{Status, fault, receive, send};
 
 use super::across;
-use super::fleet::Route;
+use super::fleet::{Order, Route};
 use super::inner::{Inner, Joined, Open, Reach, Refusal};
 use super::message::{Answer, CIRCUIT, Circuit, Elsewhere, ForPeer, IDLE, TAKEN_BACK};
-use crate::protocols::pool::{Found, Holder};
+use crate::protocols::pool::{Found, Holder, Who};
+
+/// Other relays that a dialler is told of.
+const OTHERS: usize = 3;
 
 /// Who wants a circuit.
 pub(super) enum Asker<'a> {
@@ -73,6 +76,9 @@ pub(super) async fn serve(
     let mut done = Answer::done(None);
     if let (Some(through), Some(Joined { fleet, .. })) = (through, &relay.fleet) {
         done = done.with_nearer(Some(Elsewhere::new(through, &fleet.addresses(through))));
+    }
+    if asked.onward {
+        done = done.with_others(relay.others(Order::Of(asked.from.id), OTHERS));
     }
     let answered = timeout(relay.config.patience, send(&mut near, &done)).await;
     if matches!(answered, Ok(Ok(()))) {
@@ -133,7 +139,7 @@ enum Way {
 /// whose other end was stopped does not answer, and the one before it may.
 async fn reach(relay: &Inner, asked: &Asked) -> Result<Reached, Refusal> {
     let target = asked.target;
-    let ways = ways(relay, target, asked.onward)?;
+    let ways = ways(relay, asked)?;
     if ways.is_empty() {
         return Err(elsewhere(relay, target).await);
     }
@@ -165,7 +171,14 @@ async fn reach(relay: &Inner, asked: &Asked) -> Result<Reached, Refusal> {
 }
 
 /// All the ways to a peer, the newest of its registrations first.
-fn ways(relay: &Inner, target: PeerId, onward: bool) -> Result<Vec<Way>, Refusal> {
+fn ways(relay: &Inner, asked: &Asked) -> Result<Vec<Way>, Refusal> {
+    let Asked {
+        target,
+        from,
+        onward,
+        ..
+    } = asked;
+    let target = *target;
     let contested = || Refusal {
         status: Status::NotRegistered,
         reason: "two registered peers claim to be its successor: ask for one by its own id".into(),
@@ -176,14 +189,22 @@ fn ways(relay: &Inner, target: PeerId, onward: bool) -> Result<Vec<Way>, Refusal
         Found::Nobody => Vec::new(),
         Found::Contested => return Err(contested()),
     };
-    let Some(Joined { fleet, .. }) = relay.fleet.as_ref().filter(|_| onward) else {
+    let Some(Joined { fleet, .. }) = relay.fleet.as_ref().filter(|_| *onward) else {
         return Ok(here.into_iter().map(Way::Here).collect());
     };
+    let (who, now, is_here) = (Who::of(from), relay.now(), !here.is_empty());
+    if !is_here && !fleet.may_look(who, now) {
+        return Err(Refusal {
+            status: Status::Quota,
+            reason: "you have asked for too many peers that are not there: wait a minute".into(),
+        });
+    }
+    let routes = fleet.routes(target, is_here).ok_or_else(contested)?;
+    if routes.is_empty() {
+        fleet.missed(who, now);
+    }
     let mut ways = Vec::new();
-    for route in fleet
-        .routes(target, !here.is_empty())
-        .ok_or_else(contested)?
-    {
+    for route in routes {
         match route {
             Route::Here => ways.extend(here.drain(..).map(Way::Here)),
             Route::Member(member) => ways.push(Way::Member(member)),

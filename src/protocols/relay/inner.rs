@@ -20,7 +20,8 @@ use crate::session::Session;
 use crate::wire::Status;
 
 use super::config::RelayConfig;
-use super::fleet::{Fleet, Load};
+use super::fleet::{Fleet, Load, Order};
+use super::message::{Elsewhere, MAX_OTHERS};
 use super::nameplates::Nameplates;
 use crate::protocols::pool::{Denied, Held, Holder, Pool, Rules};
 
@@ -43,6 +44,8 @@ pub(super) struct Inner {
     began: Instant,
     pub(super) counts: Counts,
     pub(super) fleet: Option<Joined>,
+    /// It takes no registrations any more, and those that there are have to go.
+    pub(super) leaving: CancellationToken,
 }
 
 /// A relay's place in its fleet.
@@ -143,6 +146,24 @@ impl Inner {
             began: Instant::now(),
             counts: Counts::default(),
             fleet: None,
+            leaving: CancellationToken::new(),
+        }
+    }
+
+    /// Other relays of the fleet, at most so many.
+    pub(super) fn others(&self, order: Order, most: usize) -> Vec<Elsewhere> {
+        let fleet = self.fleet.as_ref().map(|joined| &joined.fleet);
+        let others = fleet.map(|fleet| fleet.others(order, most.min(MAX_OTHERS)));
+        let others = others.into_iter().flatten();
+        others
+            .map(|(relay, addresses)| Elsewhere::new(relay, &addresses))
+            .collect()
+    }
+
+    /// Tells the fleet what it holds.
+    pub(super) fn tell_load(&self) {
+        if let Some(Joined { fleet, .. }) = &self.fleet {
+            fleet.set_load(self.load(), self.leaving.is_cancelled());
         }
     }
 
@@ -213,6 +234,16 @@ impl Inner {
             taken_back: CancellationToken::new(),
             taken_over: Arc::default(),
         };
+        if let Some(Joined { fleet, .. }) = &self.fleet {
+            // As far as the fleet knows; while the store is away, each relay counts alone.
+            let elsewhere = holder.ids().map(|id| fleet.held_elsewhere(id)).max();
+            let elsewhere = elsewhere.unwrap_or(0);
+            let here = self.registrations().held_by(holder).len();
+            let most = self.config.registrations_a_peer;
+            if elsewhere > 0 && here + elsewhere >= most {
+                return Err(Denied::Peer(most));
+            }
+        }
         let (taken_back, taken_over) = (reach.taken_back.clone(), Arc::clone(&reach.taken_over));
         let taken = self
             .registrations()

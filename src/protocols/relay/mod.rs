@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | `message.rs` | the messages, without IO |
 //! | `client.rs`, `stream.rs` | the node's side of one session, and of one circuit |
+//! | `known.rs` | what a node has heard of its relays' fleets |
 //! | `relays.rs` | a node that uses relays: staying registered, taking circuits, reaching peers |
 //! | `server.rs` | a relay |
 //! | `registering.rs`, `circuits.rs` | what it does for one peer |
@@ -33,6 +34,7 @@ mod error;
 mod event;
 pub mod fleet;
 mod inner;
+mod known;
 mod message;
 mod nameplates;
 mod presence;

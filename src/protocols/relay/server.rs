@@ -18,19 +18,22 @@ use crate::protocols::pool::Holder;
 use crate::session::reserved::{CODE_OFFER, CODE_USE};
 #[cfg(feature = "nat")]
 use crate::wire::receive;
-use crate::wire::{linger_close, send};
+use crate::wire::{Status, linger_close, send};
 
 use super::circuits::Asker;
 use super::config::RelayConfig;
-use super::fleet::Fleet;
+use super::fleet::Order;
 use super::inner::{Inner, Joined, Refusal};
-use super::message::{Answer, DIAL, MEMBER, REGISTER};
+use super::message::{Answer, DIAL, MAX_OTHERS, MEMBER, REGISTER};
 #[cfg(feature = "nat")]
 use super::seen::{SEEN, Seen, SeenAt};
 use super::{circuits, registering};
 
 /// How often the other members of a fleet hear what this one holds, if that has changed.
 const TELL_LOAD: Duration = Duration::from_secs(5);
+
+/// How often a relay that is about to end looks whether all have gone.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Counters and gauges of a relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,10 +84,10 @@ impl Relay {
             node: node.handle(),
         };
         node.add_protocol(Arc::new(relay.clone()))?;
-        if let Some(Joined { fleet, .. }) = &relay.inner.fleet {
+        if relay.inner.fleet.is_some() {
             node.add_protocol(Arc::new(Member(relay.clone())))?;
-            fleet.set_load(relay.inner.load(), false);
-            let tells = tell_load(Arc::downgrade(&relay.inner), fleet.clone());
+            relay.inner.tell_load();
+            let tells = tell_load(Arc::downgrade(&relay.inner));
             // Outside a runtime nobody is served, and there is no load.
             if tokio::runtime::Handle::try_current().is_ok() {
                 node.spawn(tells);
@@ -96,6 +99,22 @@ impl Relay {
     /// Changes whom it serves. Circuits that are there go on, and registrations until they are renewed.
     pub fn set_access(&self, access: Access) {
         *self.inner.access() = access;
+    }
+
+    /// Takes no registrations any more, tells those who have one that this relay is about to end, and which others of its fleet there
+    /// are, and waits until they have gone there, or for so long. Circuits go on; there is no way back.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the wait up, and nothing else.
+    pub async fn leave(&self, patience: Duration) {
+        self.inner.leaving.cancel();
+        self.inner.tell_load();
+        let gone = async {
+            while self.inner.registrations().len() > 0 {
+                sleep(LOOK).await;
+            }
+        };
+        let _ = timeout(patience, gone).await;
     }
 
     /// Counters and gauges.
@@ -198,7 +217,10 @@ impl Relay {
     /// Says why not, and leaves it to the peer to end the substream: a reset could overtake the answer.
     async fn refuse(&self, mut stream: Onion<Substream>, refusal: &Refusal) {
         self.inner.counts.refused.fetch_add(1, Ordering::Relaxed);
-        let answer = Answer::refused(refusal.status, &refusal.reason);
+        let mut answer = Answer::refused(refusal.status, &refusal.reason);
+        if refusal.status == Status::Full {
+            answer = answer.with_others(self.inner.others(Order::Emptiest, MAX_OTHERS));
+        }
         let patience = self.inner.config.patience;
         if matches!(
             timeout(patience, send(&mut stream, &answer)).await,
@@ -276,13 +298,13 @@ impl Protocol for Member {
 }
 
 /// Tells the fleet now and then what this relay holds.
-async fn tell_load(relay: Weak<Inner>, fleet: Fleet) {
+async fn tell_load(relay: Weak<Inner>) {
     loop {
         sleep(TELL_LOAD).await;
         let Some(relay) = relay.upgrade() else {
             return;
         };
-        fleet.set_load(relay.load(), false);
+        relay.tell_load();
     }
 }
 

@@ -31,6 +31,15 @@ pub(in crate::protocols::relay) enum Route {
     Member(PeerId),
 }
 
+/// In which order other members are named.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::protocols::relay) enum Order {
+    /// Those that have most room first; none that has no room.
+    Emptiest,
+    /// For this peer.
+    Of(PeerId),
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -116,14 +125,25 @@ impl Engine {
         Some(all.collect())
     }
 
-    /// Other members that take registrations, with where they are reached; the emptiest first.
-    pub(super) fn others(&self, most: usize) -> Vec<(PeerId, About)> {
+    /// Other members that take registrations, with where they are reached.
+    pub(super) fn others(&self, order: Order, most: usize) -> Vec<(PeerId, About)> {
         let mut all: Vec<_> = self
             .view
             .present()
             .filter(|(_, about)| !about.leaving && !about.addresses.is_empty())
             .collect();
-        all.sort_by_key(|(id, about)| (about.load.fullness(), *id));
+        match order {
+            Order::Emptiest => {
+                all.retain(|(_, about)| about.load.fullness() < 1024);
+                all.sort_by_key(|(id, about)| (about.load.fullness(), *id));
+            }
+            // The members of which each one comes first for its part of the peers.
+            Order::Of(peer) => all.sort_by_key(|(id, _)| {
+                let mut distance = *id.as_bytes();
+                (distance.iter_mut().zip(peer.as_bytes())).for_each(|(one, other)| *one ^= other);
+                distance
+            }),
+        }
         let all = all.into_iter().take(most);
         all.map(|(id, about)| (id, about.clone())).collect()
     }

@@ -486,11 +486,19 @@ fn the_emptiest_members_are_named_first() {
             value: Some(&value),
             revision: 1,
         });
-        a.others(5).iter().map(|(id, _)| *id).collect::<Vec<_>>()
+        let others = a.others(Order::Emptiest, 5);
+        others.iter().map(|(id, _)| *id).collect::<Vec<_>>()
     };
     put(&mut a, B, &about(50, false, true));
     assert_eq!(put(&mut a, C, &about(20, false, true)), [C, B]);
     assert_eq!(put(&mut a, C, &about(60, false, true)), [B, C]);
+    assert_eq!(put(&mut a, C, &about(100, false, true)), [B], "no room");
+    // Each peer has its own order, full or not.
+    let of = |peer| {
+        let others = a.others(Order::Of(peer), 5);
+        others.iter().map(|(id, _)| *id).collect::<Vec<_>>()
+    };
+    assert_eq!((of(B), of(C)), (vec![B, C], vec![C, B]));
     assert_eq!(put(&mut a, B, &about(50, true, true)), [C]);
     assert_eq!(put(&mut a, C, &about(0, false, false)), []);
 }

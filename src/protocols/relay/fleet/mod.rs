@@ -20,9 +20,11 @@
 //! | `own.rs` | what the store is to be told |
 //! | `view.rs` | what the store says |
 //! | `engine.rs` | both, as one member has them |
+//! | `lookups.rs` | how often somebody may ask for peers that there are not |
 
 mod engine;
 pub(super) mod entry;
+mod lookups;
 mod own;
 mod view;
 
@@ -35,9 +37,11 @@ use tokio::sync::Notify;
 
 use crate::identity::{PeerId, UnixTime};
 use crate::node::{Access, Hint};
+use crate::protocols::pool::Who;
 
 use self::engine::Engine;
-pub(super) use self::engine::Route;
+pub(super) use self::engine::{Order, Route};
+use self::lookups::Lookups;
 
 pub use self::engine::Change;
 pub use self::entry::{About, Load, MAX_ADDRESSES};
@@ -125,6 +129,7 @@ pub struct Fleet(Arc<Shared>);
 struct Shared {
     engine: Mutex<Engine>,
     callers: Mutex<Access>,
+    lookups: Mutex<Lookups>,
     /// What the others are told of this one, as soon as it is a relay.
     about: Mutex<Told>,
     /// There may be something to write.
@@ -141,9 +146,9 @@ struct Told {
 
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    pub(super) lookups: AtomicU64,
-    pub(super) missed: AtomicU64,
-    pub(super) limited: AtomicU64,
+    lookups: AtomicU64,
+    missed: AtomicU64,
+    limited: AtomicU64,
     pub(super) outbound: AtomicU64,
     pub(super) inbound: AtomicU64,
     leases_lost: AtomicU64,
@@ -159,6 +164,7 @@ impl Fleet {
         let fleet = Self(Arc::new(Shared {
             engine: Mutex::new(engine),
             callers: Mutex::new(config.callers),
+            lookups: Mutex::default(),
             about: Mutex::default(),
             changed: Notify::new(),
             reachable: AtomicBool::new(true),
@@ -308,10 +314,6 @@ impl Fleet {
         Access::peers(self.engine().view.ids().iter().copied())
     }
 
-    pub(super) fn is_member(&self, id: &PeerId) -> bool {
-        self.engine().view.is_member(id)
-    }
-
     pub(super) fn callers(&self) -> Access {
         lock(&self.0.callers).clone()
     }
@@ -362,6 +364,35 @@ impl Fleet {
     /// Where to try for a peer, in this order.
     pub(super) fn routes(&self, peer: PeerId, here: bool) -> Option<Vec<Route>> {
         self.engine().routes(peer, here, now())
+    }
+
+    /// Whether somebody may ask for a peer that is not here; `at` is of the relay's clock.
+    pub(super) fn may_look(&self, who: Who, at: Duration) -> bool {
+        let may = lock(&self.0.lookups).may(who, at);
+        let count = match may {
+            true => &self.0.counts.lookups,
+            false => &self.0.counts.limited,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        may
+    }
+
+    /// It has found nobody.
+    pub(super) fn missed(&self, who: Who, at: Duration) {
+        self.0.counts.missed.fetch_add(1, Ordering::Relaxed);
+        lock(&self.0.lookups).missed(who, at);
+    }
+
+    /// How many registrations a peer has at other members, as far as is known.
+    pub(super) fn held_elsewhere(&self, peer: PeerId) -> usize {
+        let held = self.engine().view.held_elsewhere(peer, now());
+        usize::try_from(held).unwrap_or(usize::MAX)
+    }
+
+    /// Other members that take registrations: for one peer always in the same order, and each peer has its own; or the emptiest first.
+    pub(super) fn others(&self, order: Order, most: usize) -> Vec<(PeerId, Vec<Hint>)> {
+        let all = self.engine().others(order, most).into_iter();
+        all.map(|(id, about)| (id, about.addresses)).collect()
     }
 
     /// Where a member is reached.

@@ -89,10 +89,6 @@ impl View {
         }
     }
 
-    pub(super) fn is_member(&self, id: &PeerId) -> bool {
-        self.index.contains_key(id)
-    }
-
     pub(super) fn ids(&self) -> &[PeerId] {
         &self.ids
     }
