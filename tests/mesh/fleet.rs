@@ -218,6 +218,7 @@ impl Member {
     ) -> Self {
         let id = identity.stack.identity.peer_id();
         let mut relay = RelayConfig::new(Access::Anyone);
+        (relay.circuits, relay.circuits_a_peer) = (1000, 100);
         relay.circuits_a_host = Some(1000);
         relay.registrations_a_host = Some(1000);
         let mut fleet = FleetConfig::new(ids.iter().copied()).with_callers(Access::Anyone);
