@@ -14,35 +14,13 @@ use crate::identity::PeerId;
 
 use super::addr::Hint;
 use super::error::AttemptError;
+use super::protocol::Beside;
 
 /// How long a relay may take to answer before the next one is tried beside it.
 const SILENT: Duration = Duration::from_secs(2);
 
 /// The same for one that is only said to be nearer.
 const NEARER: Duration = Duration::from_millis(300);
-
-/// Peers that lead where another one leads, each with where it is reached: hints of somebody else.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Beside {
-    /// Is tried before it.
-    pub first: Option<(PeerId, Vec<Hint>)>,
-    /// Are tried in this order when it fails, or does not answer for a while.
-    pub others: Vec<(PeerId, Vec<Hint>)>,
-}
-
-impl Beside {
-    /// Without those who are of no use, and without hints that open more than a network connection.
-    pub(super) fn retain(&mut self, is_of_use: impl Fn(&PeerId) -> bool) {
-        let keep = |(id, hints): &mut (PeerId, Vec<Hint>)| {
-            hints.retain(Hint::is_network);
-            is_of_use(id) && !hints.is_empty()
-        };
-        if self.first.as_mut().is_some_and(|first| !keep(first)) {
-            self.first = None;
-        }
-        self.others.retain_mut(keep);
-    }
-}
 
 /// What `open` gives first, for a relay or for what is beside it, and which of them that was. The error is that of the relay itself; once
 /// it has one with which nobody leads there, no other is asked.

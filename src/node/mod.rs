@@ -108,7 +108,6 @@ mod table;
 
 pub use access::{Access, Admission, Admitted};
 pub use addr::{Hint, MAX_HINTS, MAX_LEN, MAX_RELAYS, PeerAddr, PeerAddrError, SCHEME};
-pub use beside::Beside;
 pub use call::{Call, CallContext};
 pub use config::NodeConfig;
 #[cfg(feature = "tower")]
@@ -120,7 +119,7 @@ pub use listeners::{ListenError, ListenerEnd, Listening};
 pub use live::Path;
 #[cfg(feature = "nat")]
 pub(crate) use protocol::NOT_OPEN;
-pub use protocol::{Protocol, ProtocolError, Route, RouteError, RouteErrorKind};
+pub use protocol::{Beside, Protocol, ProtocolError, Route, RouteError, RouteErrorKind};
 #[cfg(feature = "mdns")]
 pub use resolve::{Announcement, Mdns, MdnsConfig};
 pub use resolve::{InOrder, KnownPlaces, ResolveError, Resolver};

@@ -193,6 +193,8 @@ async fn socket(to: &PeerAddr, power: CancellationToken) -> PeerAddr {
                 let Ok(mut far) = TcpStream::connect(place).await else {
                     return;
                 };
+                near.set_nodelay(true).unwrap();
+                far.set_nodelay(true).unwrap();
                 tokio::select! {
                     _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
                     () = power.cancelled() => {}
