@@ -186,7 +186,7 @@ mod tests {
         says(1, &[]);
         assert_eq!(others(&known, 1), [id(5)]);
         // However much is said.
-        says(5, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        says(5, &[10, 11, 12, 13, 14, 15, 16, 17]);
         assert_eq!(others(&known, 1).len(), MAX_OTHERS);
         for relay in 100..1000 {
             says(relay, &[1]);

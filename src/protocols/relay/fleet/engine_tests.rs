@@ -497,6 +497,7 @@ fn the_emptiest_members_are_named_first() {
         others.iter().map(|(id, _)| *id).collect::<Vec<_>>()
     };
     assert_eq!((of(B), of(C)), (vec![B, C], vec![C, B]));
+    put(&mut a, C, &about(60, false, true));
     assert_eq!(put(&mut a, B, &about(50, true, true)), [C]);
     assert_eq!(put(&mut a, C, &about(0, false, false)), []);
 }
