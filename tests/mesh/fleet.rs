@@ -671,6 +671,16 @@ async fn ask_as_member(
     target: PeerId,
     from: PeerId,
 ) -> Result<u8, OpenError> {
+    let asked = ask_as_member_on(session, target, from).await;
+    asked.map(|(_, status)| status)
+}
+
+/// The same, with the substream.
+async fn ask_as_member_on(
+    session: &cepa::session::Session,
+    target: PeerId,
+    from: PeerId,
+) -> Result<(impl Sized, u8), OpenError> {
     let mut stream = soon(session.open("cepa.relay.member")).await?;
     let mut message = vec![0, 73, 0xa3, 0, 1, 1, 0x58, 32];
     message.extend(target.as_bytes());
@@ -681,7 +691,7 @@ async fn ask_as_member(
     let mut answer = [0; 7];
     soon(stream.read_exact(&mut answer)).await.unwrap();
     assert_eq!(answer[3..6], [0, 1, 1]);
-    Ok(answer[6])
+    Ok((stream, answer[6]))
 }
 
 #[tokio::test]
@@ -726,6 +736,87 @@ async fn what_a_member_asks_for_goes_no_further_and_strangers_ask_nothing() {
         matches!(refused, Err(OpenError::Refused { .. })),
         "{refused:?}"
     );
+}
+
+/// A member that has turned bad names a new peer each time.
+#[tokio::test]
+async fn one_member_does_not_take_all_circuits_whatever_peers_it_names() {
+    let store = Store::default();
+    let (bad, own) = (config(), config());
+    let ids = [&bad, &own].map(|it| it.stack.identity.peer_id());
+    let member = Member::new(own, &ids, &store, |relay, _| relay.circuits = 8).await;
+    let hidden = hidden(&member).await;
+    let bad = MeshNode::new(bad);
+    let session = soon(bad.session(&member.at)).await.unwrap();
+    let mut streams = Vec::new();
+    let mut got = 0;
+    for n in 0..20 {
+        let name = PeerId::from_bytes([n; 32]);
+        let (stream, status) = ask_as_member_on(&session, hidden.id(), name).await.unwrap();
+        streams.push(stream);
+        got += usize::from(status == 0);
+    }
+    assert_eq!(got, 6);
+    // They are its own again when they have ended.
+    drop(streams);
+    eventually(|| member.node.relay_stats().unwrap().circuits == 0).await;
+    let name = PeerId::from_bytes([99; 32]);
+    assert_eq!(ask_as_member(&session, hidden.id(), name).await.unwrap(), 0);
+}
+
+/// A node with a session that outlives its connections.
+fn lasting() -> MeshNode {
+    let mut config = config();
+    config.stack = config
+        .stack
+        .with_resume(Some(cepa::resume::Config::default()));
+    MeshNode::new(config)
+}
+
+/// What is under way when a relay dies goes on through another one, and nothing of it is lost.
+#[tokio::test]
+async fn a_durable_session_goes_on_through_another_member() {
+    let store = Store::default();
+    let all = fleet(3, &store).await;
+    let (hidden, client) = (lasting(), lasting());
+    offer_echo(&hidden);
+    soon(hidden.register(&all[0].at)).await.unwrap();
+    all_know(&all, &store).await;
+    let to = through(hidden.id(), &all[0].at, "echo");
+    let stream = soon(client.open(&to)).await.unwrap();
+    let (mut from, mut into) = tokio::io::split(stream);
+    let mut line = [0; 1];
+    while line != *b"\n" {
+        soon(from.read_exact(&mut line)).await.unwrap();
+    }
+    for round in 0..3_u8 {
+        let sent = vec![round; 100_000];
+        let mut back = vec![0xff; sent.len()];
+        let both = async { tokio::join!(into.write_all(&sent), from.read_exact(&mut back)) };
+        let (written, read) = soon(both).await;
+        written.unwrap();
+        read.unwrap();
+        assert_eq!(back, sent);
+        if round == 0 {
+            all[0].kill(&store);
+        }
+    }
+    assert_ne!(hidden.relays.registered(), [all[0].id()]);
+}
+
+/// Registered twice, and one relay dies: it is at two again.
+#[tokio::test]
+async fn who_asked_for_two_relays_has_two() {
+    let store = Store::default();
+    let all = fleet(3, &store).await;
+    let hidden = hidden(&all[0]).await;
+    soon(hidden.register(&all[1].at)).await.unwrap();
+    all_know(&all, &store).await;
+    assert_eq!(hidden.relays.registered().len(), 2);
+    all[0].kill(&store);
+    let mut wanted = [all[1].id(), all[2].id()];
+    wanted.sort_unstable();
+    eventually(|| hidden.relays.registered() == wanted).await;
 }
 
 /// Whom the farther relay does not serve does not get there through the nearer one.

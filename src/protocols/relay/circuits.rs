@@ -19,7 +19,7 @@ use crate::wire::{Status, fault, receive, send};
 
 use super::across;
 use super::fleet::{Order, Route};
-use super::inner::{Inner, Joined, Open, Reach, Refusal};
+use super::inner::{Inner, Joined, OfMember, Open, Reach, Refusal};
 use super::message::{Answer, CIRCUIT, Circuit, Elsewhere, ForPeer, IDLE, TAKEN_BACK};
 use crate::protocols::pool::{Found, Holder, Who};
 
@@ -31,7 +31,7 @@ pub(super) enum Asker<'a> {
     /// The peer of the session.
     Peer(&'a Holder),
     /// Somebody at another member of the fleet, which is the peer of the session.
-    Member,
+    Member(PeerId),
 }
 
 /// A circuit that is to be.
@@ -39,8 +39,8 @@ struct Asked {
     open: Open,
     target: PeerId,
     from: Holder,
-    /// Whether it may lead through another member.
-    onward: bool,
+    /// The place of the member that asks; one that asks for a member's peer leads through no other one.
+    of_member: Option<OfMember>,
 }
 
 /// The other end of one.
@@ -67,17 +67,18 @@ pub(super) async fn serve(
         reached = reach(relay, &asked) => reached,
         () = asked.open.line.taken_back.cancelled() => Err(Refusal::of(Status::Full)),
     };
+    let onward = asked.of_member.is_none();
     let Reached { far, through } = match reached {
         Ok(reached) => reached,
         Err(refusal) => return Err((near, refusal)),
     };
-    let open = asked.open;
+    let (open, _of_member) = (asked.open, asked.of_member);
     // A dialler that does not read its answer holds its place no longer than one that does not ask.
     let mut done = Answer::done(None);
     if let (Some(through), Some(Joined { fleet, .. })) = (through, &relay.fleet) {
         done = done.with_nearer(Some(Elsewhere::new(through, &fleet.addresses(through))));
     }
-    if asked.onward {
+    if onward {
         done = done.with_others(relay.others(Order::Of(asked.from.id), OTHERS));
     }
     let answered = timeout(relay.config.patience, send(&mut near, &done)).await;
@@ -93,11 +94,14 @@ async fn place(
     near: &mut Onion<Substream>,
     asker: Asker<'_>,
 ) -> Result<Option<Asked>, Refusal> {
-    let onward = matches!(asker, Asker::Peer(_));
+    let member = match asker {
+        Asker::Peer(_) => None,
+        Asker::Member(member) => Some(member),
+    };
     let asked = timeout(relay.config.patience, async {
         Ok(match asker {
             Asker::Peer(from) => (receive::<Circuit>(near).await?.target(), from.clone()),
-            Asker::Member => {
+            Asker::Member(_) => {
                 let asked = receive::<ForPeer>(near).await?;
                 (asked.target(), across::caller(relay, &asked))
             }
@@ -117,15 +121,17 @@ async fn place(
     if is_own || from.ids().any(|id| id == target) {
         return Err(Refusal::of(Status::Loop));
     }
-    if !onward && !across::serves(relay, &from) {
+    if member.is_some() && !across::serves(relay, &from) {
         return Err(Refusal::of(Status::NotAllowed));
     }
+    let of_member = member.map(|member| relay.open_for_member(member));
+    let of_member = of_member.transpose()?;
     let open = relay.open(&from)?;
     Ok(Some(Asked {
         open,
         target,
         from,
-        onward,
+        of_member,
     }))
 }
 
@@ -175,10 +181,10 @@ fn ways(relay: &Inner, asked: &Asked) -> Result<Vec<Way>, Refusal> {
     let Asked {
         target,
         from,
-        onward,
+        of_member,
         ..
     } = asked;
-    let target = *target;
+    let (target, onward) = (*target, of_member.is_none());
     let contested = || Refusal {
         status: Status::NotRegistered,
         reason: "two registered peers claim to be its successor: ask for one by its own id".into(),
@@ -189,7 +195,7 @@ fn ways(relay: &Inner, asked: &Asked) -> Result<Vec<Way>, Refusal> {
         Found::Nobody => Vec::new(),
         Found::Contested => return Err(contested()),
     };
-    let Some(Joined { fleet, .. }) = relay.fleet.as_ref().filter(|_| *onward) else {
+    let Some(Joined { fleet, .. }) = relay.fleet.as_ref().filter(|_| onward) else {
         return Ok(here.into_iter().map(Way::Here).collect());
     };
     let (who, now, is_here) = (Who::of(from), relay.now(), !here.is_empty());

@@ -1,6 +1,6 @@
 //! What a relay's tasks share: its two pools, and what stands for a place in each of them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -31,6 +31,9 @@ const REGISTRATIONS_A_HOST: usize = 4;
 /// One part of the circuits may be dialled from one host.
 const CIRCUITS_A_HOST: usize = 2;
 
+/// One part of the circuits no single member of a fleet takes, in whosever name.
+const LEFT_BY_MEMBER: usize = 4;
+
 pub(super) struct Inner {
     pub(super) id: PeerId,
     /// Those that it had before.
@@ -44,6 +47,8 @@ pub(super) struct Inner {
     began: Instant,
     pub(super) counts: Counts,
     pub(super) fleet: Option<Joined>,
+    /// Circuits that each other member has asked for.
+    by_member: Mutex<HashMap<PeerId, usize>>,
     /// It takes no registrations any more, and those that there are have to go.
     pub(super) leaving: CancellationToken,
 }
@@ -146,6 +151,7 @@ impl Inner {
             began: Instant::now(),
             counts: Counts::default(),
             fleet: None,
+            by_member: Mutex::default(),
             leaving: CancellationToken::new(),
         }
     }
@@ -158,6 +164,19 @@ impl Inner {
         others
             .map(|(relay, addresses)| Elsewhere::new(relay, &addresses))
             .collect()
+    }
+
+    /// One more circuit that a member asks for, whatever peers it names.
+    pub(super) fn open_for_member(self: &Arc<Self>, member: PeerId) -> Result<OfMember, Denied> {
+        let most = self.config.circuits - self.config.circuits / LEFT_BY_MEMBER;
+        let mut all = lock(&self.by_member);
+        let count = all.entry(member).or_default();
+        if *count >= most {
+            return Err(Denied::Peer(most));
+        }
+        *count += 1;
+        let relay = Arc::clone(self);
+        Ok(OfMember { relay, member })
     }
 
     /// Tells the fleet what it holds.
@@ -421,6 +440,24 @@ impl Open {
     pub(super) fn unused(&self) -> Duration {
         let now = self.relay.now();
         now.saturating_sub(self.line.used(now))
+    }
+}
+
+/// A circuit's place among those of a member, given back when dropped.
+pub(super) struct OfMember {
+    relay: Arc<Inner>,
+    member: PeerId,
+}
+
+impl Drop for OfMember {
+    fn drop(&mut self) {
+        let mut all = lock(&self.relay.by_member);
+        if let Some(count) = all.get_mut(&self.member) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.member);
+            }
+        }
     }
 }
 

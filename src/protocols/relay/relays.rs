@@ -98,6 +98,15 @@ impl State {
         address
     }
 
+    /// Where it stands.
+    fn registered(&self) -> Vec<PeerId> {
+        let at = self.at();
+        let mut stand: Vec<_> = at.values().filter_map(|kept| kept.stands).collect();
+        stand.sort_unstable();
+        stand.dedup();
+        stand
+    }
+
     /// Tells who waits; whether somebody has heard it.
     fn notify(&self, home: PeerId, result: Result<PeerId, &RegisterError>) -> bool {
         let mut at = self.at();
@@ -241,11 +250,7 @@ impl Relays {
     /// The relays at which the node is registered now, in no order: those that were given, or others of their fleets.
     #[must_use]
     pub fn registered(&self) -> Vec<PeerId> {
-        let at = self.state.at();
-        let mut stand: Vec<_> = at.values().filter_map(|kept| kept.stands).collect();
-        stand.sort_unstable();
-        stand.dedup();
-        stand
+        self.state.registered()
     }
 }
 
@@ -292,7 +297,7 @@ async fn stay(node: &Node, state: &State, home: PeerId, another: &Notify) {
                     End::Leaving(registration) => {
                         leaving = Some(registration);
                         report("the relay is about to end".into());
-                        round.go_on(&state.known, false)
+                        round.go_on(state, false)
                     }
                     // It may be the way alone, and the relay be there.
                     End::Lost(reason) => {
@@ -316,7 +321,7 @@ async fn stay(node: &Node, state: &State, home: PeerId, another: &Notify) {
                 }
                 last = reason;
                 if error.is_transient() || relay != home {
-                    round.go_on(&state.known, error.is_full())
+                    round.go_on(state, error.is_full())
                 } else {
                     Pause::Longer
                 }
@@ -359,9 +364,11 @@ impl Round {
     }
 
     /// The next one: by chance, or the one that was named first. When each had its turn it begins anew, after a longer pause.
-    fn go_on(&mut self, known: &Known, first: bool) -> Pause {
-        let last = self.at.0;
+    fn go_on(&mut self, state: &State, first: bool) -> Pause {
+        let (known, last) = (&state.known, self.at.0);
         self.tried.push(last);
+        // One that was asked for twice is to be at two of them.
+        let taken = state.registered();
         let mut others = known.others(last);
         if !first {
             shuffle(&mut others);
@@ -369,7 +376,7 @@ impl Round {
         let of_home = known.others(self.home);
         let next = others.into_iter().chain(of_home);
         let next = next.chain([(self.home, Vec::new())]);
-        let mut next = next.filter(|(id, _)| !self.tried.contains(id));
+        let mut next = next.filter(|(id, _)| !self.tried.contains(id) && !taken.contains(id));
         match next.next() {
             Some(next) => {
                 self.at = next;

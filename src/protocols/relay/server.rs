@@ -171,7 +171,7 @@ impl Relay {
         let service = known.unwrap_or(DIAL);
         let registers = service == REGISTER;
         let asker = match service {
-            MEMBER => Asker::Member,
+            MEMBER => Asker::Member(holder.id),
             _ => Asker::Peer(&holder),
         };
         let Ok(mut stream) = incoming.accept().await else {

@@ -317,6 +317,31 @@ fn a_resync_drops_what_it_has_not_seen() {
     assert_eq!((a.view.counts(), a.view.present().count()), ((0, 0), 0));
 }
 
+/// The store is lost in the middle, and the next one begins from the beginning.
+#[test]
+fn a_resync_that_is_broken_off_keeps_nothing_alive() {
+    let (mut a, mut b, mut store) = (engine(A), engine(B), Store::default());
+    let other = PeerId::from_bytes([8; 32]);
+    for peer in [PEER, other] {
+        register(&mut b, peer);
+    }
+    flush(&mut b, &mut store);
+    store.sync(&mut a);
+    a.view.begin_sync();
+    let key = format!("r/{PEER}/{B}");
+    let (value, revision) = store.keys[&key].clone();
+    a.apply(Change {
+        key: &key,
+        value: Some(&value),
+        revision,
+    });
+    // Both are known until one was whole.
+    assert_eq!(a.view.counts(), (2, 2));
+    store.expire(B);
+    store.sync(&mut a);
+    assert_eq!(a.view.counts(), (0, 0));
+}
+
 #[test]
 fn a_change_that_comes_late_changes_nothing() {
     let (mut a, mut b, mut store) = (engine(A), engine(B), Store::default());

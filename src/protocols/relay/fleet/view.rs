@@ -39,7 +39,7 @@ pub(super) enum Ways {
 struct Entry {
     /// In `View::ids`.
     member: u16,
-    mark: bool,
+    mark: u32,
     fence: u64,
     revision: u64,
     end: u64,
@@ -51,7 +51,7 @@ struct Entry {
 struct Member {
     about: About,
     revision: u64,
-    mark: bool,
+    mark: u32,
 }
 
 /// See the head of this file.
@@ -63,7 +63,8 @@ pub(super) struct View {
     entries: HashMap<PeerId, Vec<Entry>>,
     count: usize,
     most: usize,
-    mark: bool,
+    /// Of the re-sync that began last: one that was broken off has marked some.
+    mark: u32,
     pub(super) ignored: Ignored,
     pub(super) revision: u64,
 }
@@ -83,7 +84,7 @@ impl View {
             entries: HashMap::new(),
             count: 0,
             most,
-            mark: false,
+            mark: 0,
             ignored: Ignored::default(),
             revision: 0,
         }
@@ -179,7 +180,7 @@ impl View {
     }
 
     pub(super) fn begin_sync(&mut self) {
-        self.mark = !self.mark;
+        self.mark = self.mark.wrapping_add(1);
     }
 
     /// What has not been seen since the beginning is gone.
