@@ -105,7 +105,7 @@ impl Store {
         self.sync(&fleet);
         loop {
             let away = self.kept().away.contains(&of);
-            if away != !reachable {
+            if away == reachable {
                 reachable = !away;
                 fleet.set_reachable(reachable);
                 if reachable {

@@ -85,7 +85,9 @@ impl Registration {
         let request = Register::new(wanted);
         let answer: Answer = exchange(session, &mut self.stream, &request).await?;
         heard(&answer);
-        let answer = granted(session, answer)?;
+        if let Some(refused) = refusal(session, &answer) {
+            return Err(refused);
+        }
         let seconds = answer.lifetime.unwrap_or(0).max(1);
         self.lifetime = Duration::from_secs(seconds.into());
         Ok(())
@@ -164,7 +166,9 @@ pub(super) async fn dial_hearing(
     let mut stream = open(session, DIAL).await?;
     let answer = exchange(session, &mut stream, &Circuit::new(target)).await?;
     heard(&answer);
-    granted(session, answer)?;
+    if let Some(refused) = refusal(session, &answer) {
+        return Err(refused);
+    }
     let label = format!(
         "relay {} to {}",
         session.peer().id().short(),
@@ -181,8 +185,7 @@ pub(super) async fn across(
 ) -> Result<Onion<Substream>, RelayError> {
     let mut stream = open(session, MEMBER).await?;
     let answer = exchange(session, &mut stream, request).await?;
-    granted(session, answer)?;
-    Ok(stream)
+    refusal(session, &answer).map_or(Ok(stream), Err)
 }
 
 /// Takes a circuit that a relay brings: the stream, and from whom the relay says that it is. Only a TLS
@@ -225,11 +228,11 @@ fn no_relay(session: &Session, source: OpenError) -> RelayError {
     RelayError::NoRelay { relay, source }
 }
 
-/// An answer that grants what was asked for.
-fn granted(session: &Session, answer: Answer) -> Result<Answer, RelayError> {
+/// The refusal in an answer, if it is one.
+fn refusal(session: &Session, answer: &Answer) -> Option<RelayError> {
     match answer.status() {
-        Status::Done => Ok(answer),
-        status => Err(RelayError::Refused {
+        Status::Done => None,
+        status => Some(RelayError::Refused {
             relay: session.peer().id(),
             status,
             reason: answer.reason(),

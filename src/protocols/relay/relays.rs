@@ -268,7 +268,7 @@ async fn stay(node: &Node, state: &State, home: PeerId, another: &Notify) {
     let mut last = String::new();
     let mut round = Round::new(home);
     // At a relay that is about to end, until there is another one.
-    let mut leaving: Option<Registration> = None;
+    let mut leaving: Option<Box<Registration>> = None;
     loop {
         let address = state.address(home, &round.at);
         let relay = address.peer();
@@ -377,16 +377,12 @@ impl Round {
         let next = others.into_iter().chain(of_home);
         let next = next.chain([(self.home, Vec::new())]);
         let mut next = next.filter(|(id, _)| !self.tried.contains(id) && !taken.contains(id));
-        match next.next() {
-            Some(next) => {
-                self.at = next;
-                Pause::Spread
-            }
-            None => {
-                *self = Self::new(self.home);
-                Pause::Longer
-            }
+        if let Some(next) = next.next() {
+            self.at = next;
+            return Pause::Spread;
         }
+        *self = Self::new(self.home);
+        Pause::Longer
     }
 }
 
@@ -418,7 +414,7 @@ async fn once(
 enum End {
     Lost(String),
     /// The relay is about to end.
-    Leaving(Registration),
+    Leaving(Box<Registration>),
 }
 
 /// Renews in time until that fails, or the session is over.
@@ -440,7 +436,7 @@ async fn keep(state: &State, session: Session, mut registration: Registration) -
             end = session.closed() => return End::Lost(end.to_string()),
             why = registration.ended_hearing(heard) => {
                 if leaving {
-                    return End::Leaving(registration);
+                    return End::Leaving(Box::new(registration));
                 }
                 // The session tells more, if it is not the registration alone.
                 let end = timeout(MOMENT, session.closed()).await;

@@ -80,8 +80,8 @@ impl Engine {
         };
         match (key, value) {
             // What this member has entered is known here.
-            (Key::Member(relay), Some(_)) | (Key::Registration { relay, .. }, Some(_))
-                if relay == self.id => {}
+            (Key::Member(relay) | Key::Registration { relay, .. }, Some(_)) if relay == self.id => {
+            }
             (Key::Member(relay), None) if relay == self.id => self.own.deleted_about(),
             (Key::Registration { peer, relay }, None) if relay == self.id => {
                 self.own.deleted(peer, revision);

@@ -369,9 +369,10 @@ impl Fleet {
     /// Whether somebody may ask for a peer that is not here; `at` is of the relay's clock.
     pub(super) fn may_look(&self, who: Who, at: Duration) -> bool {
         let may = lock(&self.0.lookups).may(who, at);
-        let count = match may {
-            true => &self.0.counts.lookups,
-            false => &self.0.counts.limited,
+        let count = if may {
+            &self.0.counts.lookups
+        } else {
+            &self.0.counts.limited
         };
         count.fetch_add(1, Ordering::Relaxed);
         may

@@ -206,7 +206,7 @@ impl View {
         let mut all: Vec<&Entry> = all.filter(|it| it.lasts(now)).collect();
         if all.iter().any(|it| it.heir.is_none()) {
             all.retain(|it| it.heir.is_none());
-        } else if all.windows(2).any(|two| two[0].heir != two[1].heir) {
+        } else if (all.iter().zip(all.iter().skip(1))).any(|(one, next)| one.heir != next.heir) {
             return Ways::Contested;
         }
         all.sort_by_key(|it| std::cmp::Reverse(it.fence));
