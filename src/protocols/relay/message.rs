@@ -322,6 +322,50 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_other_relays_is_as_documented_and_fits() {
+        let (relay, peer) = (PeerId::from_bytes([9; 32]), PeerId::from_bytes([7; 32]));
+        let asked = ForPeer::new(peer, relay, &[], None).framed();
+        assert_eq!(asked[..8], [0, 73, 0xa3, 0, 1, 1, 0x58, 0x20]);
+        assert_eq!(asked[40..43], [2, 0x58, 0x20]);
+        let former: Vec<_> = (0..20).map(|n| PeerId::from_bytes([n; 32])).collect();
+        let asked = ForPeer::new(peer, relay, &former, Some([1; 16]));
+        assert_eq!(asked.former(), former[..MAX_FORMER]);
+        let hint = |n: usize| -> Hint { format!("tcp:{}:{n}", "h".repeat(110)).parse().unwrap() };
+        let hints: Vec<Hint> = (1..9).map(hint).collect();
+        let all = vec![Elsewhere::new(relay, &hints); MAX_OTHERS];
+        let answer = Answer::refused(Status::Full, &"x".repeat(300))
+            .with_others(all)
+            .with_nearer(Some(Elsewhere::new(relay, &hints)));
+        let bytes = answer.framed();
+        assert!(bytes.len() < 4096, "{}", bytes.len());
+        let read = Answer::read(&bytes[2..]).unwrap();
+        assert_eq!(read.others().len(), MAX_OTHERS);
+        assert_eq!(
+            read.nearer().unwrap(),
+            (relay, hints[..MAX_PLACES].to_vec())
+        );
+        let go = Answer::leaving(60, Vec::new());
+        assert_eq!(go.framed()[9..], [3, 0x18, 60, 6, 0xf5]);
+        assert!(go.is_leaving() && !go.is_taken_over());
+    }
+
+    #[test]
+    fn a_relay_that_names_a_command_or_a_device_names_nothing() {
+        let elsewhere = |addresses: &[&str]| Elsewhere {
+            relay: [9; 32],
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+        };
+        for bad in ["exec:reboot", "unix:/run/x", "serial:/dev/ttyS0", "x", ""] {
+            assert_eq!(elsewhere(&[bad]).read(), None, "{bad}");
+            let (_, hints) = elsewhere(&[bad, "tcp:h:1"]).read().unwrap();
+            assert_eq!(hints.len(), 1);
+        }
+        let mut answer = Answer::done(None);
+        answer.others = Some(vec![elsewhere(&["tcp:h:1"]); 100]);
+        assert_eq!(answer.others().len(), MAX_OTHERS);
+    }
+
+    #[test]
     fn what_is_not_known_is_skipped() {
         // Key 9 with an array of two maps.
         let bytes = [0xa3, 0, 1, 1, 0x0a, 9, 0x82, 0xa1, 1, 2, 0xa0];

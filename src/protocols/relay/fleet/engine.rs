@@ -109,16 +109,21 @@ impl Engine {
     /// Where to try for a peer, the newest of its registrations first. `here`: whether this relay has one. Nothing: several peers claim
     /// to be its successor.
     pub(super) fn routes(&self, peer: PeerId, here: bool, now: u64) -> Option<Vec<Route>> {
-        let Ways::At(ways) = self.view.find(peer, now) else {
-            // What is here is one of them, and can be told to be that only by its own id.
-            return None;
+        let own_heir = self.own.heir(peer);
+        let ways = match self.view.find(peer, now) {
+            // Who has the id itself is nobody's successor.
+            Ways::Contested if here && own_heir.is_none() => Vec::new(),
+            Ways::Contested => return None,
+            Ways::At(ways, heir) if !here || ways.is_empty() || heir == own_heir => ways,
+            Ways::At(_, Some(_)) if own_heir.is_none() => Vec::new(),
+            Ways::At(_, Some(_)) => return None,
+            Ways::At(ways, None) => return Some(members(ways).collect()),
         };
         // One that the engine does not know of yet was made just now.
         let own = here.then(|| self.own.fence(peer).unwrap_or(u64::MAX));
         let newer = |fence: u64| own.is_some_and(|own| fence > own);
         let (before, after): (Vec<_>, Vec<_>) =
             ways.into_iter().partition(|(_, fence)| newer(*fence));
-        let members = |all: Vec<(PeerId, u64)>| all.into_iter().map(|(id, _)| Route::Member(id));
         let all = members(before)
             .chain(own.map(|_| Route::Here))
             .chain(members(after));
@@ -147,6 +152,10 @@ impl Engine {
         let all = all.into_iter().take(most);
         all.map(|(id, about)| (id, about.clone())).collect()
     }
+}
+
+fn members(all: Vec<(PeerId, u64)>) -> impl Iterator<Item = Route> {
+    all.into_iter().map(|(id, _)| Route::Member(id))
 }
 
 #[cfg(test)]

@@ -480,6 +480,19 @@ fn a_former_id_leads_to_its_one_successor() {
         None,
         "one of the two is a thief"
     );
+    // Here and elsewhere.
+    store.sync(&mut b);
+    assert_eq!(b.routes(PEER, true, NOW), None);
+    // Who has the id itself is that peer, wherever the others are.
+    register(&mut a, PEER);
+    flush(&mut a, &mut store);
+    assert_eq!(found(&a, PEER), [A]);
+    for engine in [&mut b, &mut c] {
+        store.sync(engine);
+        assert_eq!(found(engine, PEER), [A]);
+    }
+    a.own.remove(PEER);
+    flush(&mut a, &mut store);
     register(&mut c, PEER);
     flush(&mut c, &mut store);
     store.sync(&mut a);

@@ -303,6 +303,12 @@ impl OwnSide {
         Some(if own.fence == 0 { u64::MAX } else { own.fence })
     }
 
+    /// Whose former id this is, as registered here; none where it is a peer's own.
+    pub(super) fn heir(&self, peer: PeerId) -> Option<PeerId> {
+        let own = self.registrations.get(&peer)?;
+        own.wanted.as_ref()?.heir
+    }
+
     /// Registrations here by each id, and changes that the store does not have yet.
     pub(super) fn counts(&self) -> (usize, usize) {
         let there = self.registrations.values();

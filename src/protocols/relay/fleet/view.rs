@@ -29,8 +29,8 @@ pub struct Ignored {
 /// Where a peer is registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ways {
-    /// At these members, with the fence of each; the newest first.
-    At(Vec<(PeerId, u64)>),
+    /// At these members, with the fence of each; the newest first. All by this id itself, or all as this successor of it.
+    At(Vec<(PeerId, u64)>, Option<PeerId>),
     /// Peers with different keys claim to be its successor.
     Contested,
 }
@@ -210,8 +210,9 @@ impl View {
             return Ways::Contested;
         }
         all.sort_by_key(|it| std::cmp::Reverse(it.fence));
+        let heir = all.first().and_then(|it| it.heir.as_deref().copied());
         let way = |it: &Entry| Some((*self.ids.get(usize::from(it.member))?, it.fence));
-        Ways::At(all.into_iter().filter_map(way).collect())
+        Ways::At(all.into_iter().filter_map(way).collect(), heir)
     }
 
     /// How many registrations a peer has at other members.
