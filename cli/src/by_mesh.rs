@@ -93,9 +93,12 @@ pub(crate) fn room_for_relay(config: &mut NodeConfig, relay: &RelayConfig) {
     let circuits = circuits.unwrap_or_else(|| relay.circuits.div_ceil(2));
     of_sessions.host = of_sessions.host.max(registrations.saturating_add(circuits));
     let mux = &mut config.stack.mux;
-    mux.max_inbound_streams = mux
-        .max_inbound_streams
-        .max(relay.circuits_a_peer.saturating_add(8));
+    // Another member of the fleet brings those of all its diallers in one session.
+    let inbound = match relay.fleet {
+        Some(_) => relay.circuits,
+        None => relay.circuits_a_peer,
+    };
+    mux.max_inbound_streams = mux.max_inbound_streams.max(inbound.saturating_add(8));
     mux.max_outbound_streams = mux
         .max_outbound_streams
         .max(relay.circuits.saturating_add(8));
@@ -216,6 +219,7 @@ mod tests {
 
     use cepa::identity::{AcceptAny, KeyKind};
     use cepa::node::Access;
+    use cepa::protocols::relay::fleet::{Fleet, FleetConfig};
 
     use super::*;
 
@@ -229,5 +233,14 @@ mod tests {
         let sessions = config.shares.sessions;
         assert!(sessions.host >= 258, "{sessions:?}");
         assert!(sessions.all - sessions.all / 4 >= 1016, "{sessions:?}");
+        let before = config.stack.mux.max_inbound_streams;
+        relay.circuits = 2000;
+        room_for_relay(&mut config, &relay);
+        assert_eq!(config.stack.mux.max_inbound_streams, before);
+        let fleet = FleetConfig::new([]);
+        let own = config.stack.identity.peer_id();
+        relay.fleet = Some(Fleet::new(own, fleet));
+        room_for_relay(&mut config, &relay);
+        assert!(config.stack.mux.max_inbound_streams >= 2000);
     }
 }

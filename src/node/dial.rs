@@ -20,6 +20,7 @@ use crate::stack::{DEFAULT_LAYERS, Lasting, NotReached, Redial, StackConfig};
 
 use super::addr::{Hint, MAX_HINTS, PeerAddr};
 use super::admit;
+use super::beside::first_of;
 use super::core::{Core, lock};
 use super::dials::{Dial, Hints, Want};
 use super::error::{AttemptError, DialError, Mend, OnSession, OnSessionError, ReachError};
@@ -90,7 +91,7 @@ pub(super) enum To<'a> {
     /// A relay, for the dial of another peer.
     Relay {
         relay: PeerId,
-        at: &'a Hint,
+        at: &'a [Hint],
         why: &'a Why,
     },
 }
@@ -105,7 +106,7 @@ impl To<'_> {
                 own_session_for(core, address, payer.cloned()).await
             }
             (Self::Relay { relay, at, why }, want) => {
-                with_hints(core, relay, vec![at.clone()], why.clone(), want).await
+                with_hints(core, relay, at.to_vec(), why.clone(), want).await
             }
         }
     }
@@ -331,7 +332,7 @@ async fn take_up(
     let taken = match hint {
         Hint::Direct(endpoint) => paths::reach(lasting, endpoint, config, only_if_lost).await,
         Hint::Relay { relay, at } => {
-            let stream = circuit(core, peer, *relay, at, why).await?;
+            let (_, stream) = by_relay(core, peer, *relay, at, why).await?;
             paths::reach_on(lasting, stream, DEFAULT_LAYERS, &config, only_if_lost).await
         }
     };
@@ -441,14 +442,14 @@ async fn attempt(
             Ok((session, path))
         }
         Hint::Relay { relay, at } => {
-            let stream = circuit(core, peer, *relay, at, why).await?;
+            let (relay, stream) = by_relay(core, peer, *relay, at, why).await?;
             let label = stream.label().to_owned();
             let config = pinned(core, peer);
             let session = Session::handshake(stream, DEFAULT_LAYERS, Side::Client, &config)
                 .await
                 .map_err(AttemptError::Connect)?;
-            let before = core.chosen(*relay).map(|(_, _, live)| live.current().via);
-            let via = std::iter::once(*relay)
+            let before = core.chosen(relay).map(|(_, _, live)| live.current().via);
+            let via = std::iter::once(relay)
                 .chain(before.unwrap_or_default())
                 .collect();
             let path = Path {
@@ -461,12 +462,29 @@ async fn attempt(
     }
 }
 
+/// A circuit to the peer, through a relay or what leads where it leads; and through which of them.
+async fn by_relay(
+    core: &Arc<Core>,
+    peer: PeerId,
+    relay: PeerId,
+    at: &Hint,
+    why: &Why,
+) -> Result<(PeerId, Stream), AttemptError> {
+    let beside = core.route().map(|route| route.beside(relay, peer));
+    let mut beside = beside.unwrap_or_default();
+    beside.retain(|other| *other != peer && *other != relay && !core.is_own(other));
+    first_of((relay, vec![at.clone()]), beside, |relay, at| async move {
+        circuit(core, peer, relay, &at, why).await
+    })
+    .await
+}
+
 /// A circuit to the peer, over a session with a relay.
 async fn circuit(
     core: &Arc<Core>,
     peer: PeerId,
     relay: PeerId,
-    at: &Hint,
+    at: &[Hint],
     why: &Why,
 ) -> Result<Stream, AttemptError> {
     let route = core.route().ok_or(AttemptError::NoRoute { relay })?;

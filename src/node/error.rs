@@ -178,6 +178,15 @@ impl AttemptError {
         }
     }
 
+    /// Whether another relay may lead to the peer where this one did not.
+    pub(super) fn may_lead_elsewhere(&self) -> bool {
+        match self {
+            Self::NoRelay { .. } => true,
+            Self::Relay(error) => error.kind().is_transient(),
+            Self::Connect(_) | Self::NoRoute { .. } | Self::NotFollowed => false,
+        }
+    }
+
     fn io_kind(&self) -> io::ErrorKind {
         match self {
             Self::Connect(error) => io::Error::from(error.clone()).kind(),

@@ -52,6 +52,7 @@
 //! | `sessions.rs` | a session's life, from a stream that came to its end |
 //! | `serving.rs` | the substreams that peers open, each in a task of its own |
 //! | `dial.rs`, `follow.rs` | racing hints, upgrading to a direct way; which hints are followed |
+//! | `beside.rs` | what is tried beside a relay that does not answer |
 //! | `direct.rs` | going on over a connection with the peer that was made elsewhere |
 //! | `resolve/` | where a peer is, for addresses that do not say it |
 //! | `live.rs` | a session that is up: with whom, and how it came to be |
@@ -74,6 +75,7 @@ use crate::stack::DEFAULT_LAYERS;
 mod access;
 mod addr;
 mod admit;
+mod beside;
 mod call;
 mod config;
 #[cfg(feature = "tower")]
@@ -117,7 +119,7 @@ pub use listeners::{ListenError, ListenerEnd, Listening};
 pub use live::Path;
 #[cfg(feature = "nat")]
 pub(crate) use protocol::NOT_OPEN;
-pub use protocol::{Protocol, ProtocolError, Route, RouteError, RouteErrorKind};
+pub use protocol::{Beside, Protocol, ProtocolError, Route, RouteError, RouteErrorKind};
 #[cfg(feature = "mdns")]
 pub use resolve::{Announcement, Mdns, MdnsConfig};
 pub use resolve::{InOrder, KnownPlaces, ResolveError, Resolver};

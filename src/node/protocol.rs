@@ -16,6 +16,7 @@ use crate::identity::PeerId;
 use crate::session::Session;
 
 use super::access::Admission;
+use super::addr::Hint;
 use super::call::Call;
 
 /// A protocol that peers can speak with a node.
@@ -112,6 +113,34 @@ pub trait Route: Send + Sync + 'static {
         session: &'a Session,
         target: PeerId,
     ) -> BoxFuture<'a, Result<Stream, RouteError>>;
+
+    /// What else leads to `target` where `relay` is said to, as far as is known. Default nothing.
+    fn beside(&self, _relay: PeerId, _target: PeerId) -> Beside {
+        Beside::default()
+    }
+}
+
+/// Peers that lead where another one leads, each with where it is reached: hints of somebody else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Is tried before it.
+    pub first: Option<(PeerId, Vec<Hint>)>,
+    /// Are tried in this order when it fails, or does not answer for a while.
+    pub others: Vec<(PeerId, Vec<Hint>)>,
+}
+
+impl Beside {
+    /// Without those who are of no use, and without hints that open more than a network connection.
+    pub(super) fn retain(&mut self, is_of_use: impl Fn(&PeerId) -> bool) {
+        let keep = |(id, hints): &mut (PeerId, Vec<Hint>)| {
+            hints.retain(Hint::is_network);
+            is_of_use(id) && !hints.is_empty()
+        };
+        if self.first.as_mut().is_some_and(|first| !keep(first)) {
+            self.first = None;
+        }
+        self.others.retain_mut(keep);
+    }
 }
 
 /// Why a route did not lead to the peer, for programs.

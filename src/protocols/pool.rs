@@ -62,6 +62,27 @@ pub(super) enum Place {
     Host(Source),
     /// Through another relay.
     Relay(PeerId),
+    /// Whatever host another relay of the same fleet tells from others by this.
+    #[cfg(feature = "mesh")]
+    Told([u8; 16]),
+}
+
+/// By whom tries are counted: keys cost nothing, so strangers are counted by where they come from.
+#[cfg(feature = "mesh")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Who {
+    Place(Place),
+    Peer(PeerId),
+}
+
+#[cfg(feature = "mesh")]
+impl Who {
+    pub(super) fn of(holder: &Holder) -> Self {
+        match holder.place {
+            Some(place) if !holder.named => Self::Place(place),
+            _ => Self::Peer(holder.id),
+        }
+    }
 }
 
 /// Who holds something.
@@ -332,6 +353,12 @@ impl<T: Held> Pool<T> {
         } else {
             Found::Contested
         }
+    }
+
+    /// How much is held under this id, present or former.
+    #[cfg(feature = "mesh")]
+    pub(super) fn count(&self, id: PeerId) -> usize {
+        self.by_id.get(&id).map_or(0, Vec::len)
     }
 
     /// Whether anything is held under this id, present or former.

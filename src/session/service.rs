@@ -186,6 +186,8 @@ pub mod reserved {
     pub const CODE_USE: &str = "cepa.code.use";
     /// At a registered peer, opened by its relay: a circuit from somebody.
     pub const RELAY_CIRCUIT: &str = "cepa.relay.circuit";
+    /// At a relay, opened by another one of its fleet: a circuit for somebody to a peer that is registered there.
+    pub const RELAY_MEMBER: &str = "cepa.relay.member";
     /// At a relay: where it sees the opener.
     pub const RELAY_SEEN: &str = "cepa.relay.seen";
     /// At a peer that is reached through a relay: let us try for a direct path.
@@ -308,6 +310,7 @@ mod tests {
             reserved::CODE_OFFER,
             reserved::CODE_USE,
             reserved::RELAY_CIRCUIT,
+            reserved::RELAY_MEMBER,
             reserved::RELAY_SEEN,
             reserved::NAT,
             reserved::INTRODUCTION,

@@ -5,6 +5,7 @@ mod access;
 mod bad_input;
 mod circuits;
 mod dishonest;
+mod fleet;
 mod forward;
 mod introductions;
 mod membrane;

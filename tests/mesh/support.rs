@@ -106,6 +106,10 @@ impl MeshNode {
         self.relay.as_ref().map(Relay::stats)
     }
 
+    pub(crate) async fn leave(&self, patience: Duration) {
+        self.relay.as_ref().unwrap().leave(patience).await;
+    }
+
     pub(crate) fn forward(&self, name: &str, access: Access, to: PeerAddr) {
         self.forwarder.offer(name, access, to).unwrap();
     }

@@ -1,4 +1,7 @@
 //! A circuit at a relay: the dialler and whom it wants come to an agreement, then bytes are copied.
+//!
+//! In a fleet the far end may be another member (`across.rs`), which asks its registered peer as if the dialler had come there; and a
+//! member may ask here. What a member asks for ends here: it goes to a peer that is registered at this relay, or nowhere.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,34 +17,70 @@ use crate::protocols::copy::{End, copy};
 use crate::session::{OpenError, Session};
 use crate::wire::{Status, fault, receive, send};
 
-use super::inner::{Inner, Open, Refusal};
-use super::message::{Answer, CIRCUIT, Circuit, IDLE, TAKEN_BACK};
-use crate::protocols::pool::{Found, Holder};
+use super::across;
+use super::fleet::{Order, Route};
+use super::inner::{Inner, Joined, OfMember, Open, Reach, Refusal};
+use super::message::{Answer, CIRCUIT, Circuit, Elsewhere, ForPeer, IDLE, TAKEN_BACK};
+use crate::protocols::pool::{Found, Holder, Who};
+
+/// Other relays that a dialler is told of.
+const OTHERS: usize = 3;
+
+/// Who wants a circuit.
+pub(super) enum Asker<'a> {
+    /// The peer of the session.
+    Peer(&'a Holder),
+    /// Somebody at another member of the fleet, which is the peer of the session.
+    Member(PeerId),
+}
+
+/// A circuit that is to be.
+struct Asked {
+    open: Open,
+    target: PeerId,
+    from: Holder,
+    /// The place of the member that asks; one that asks for a member's peer leads through no other one.
+    of_member: Option<OfMember>,
+}
+
+/// The other end of one.
+struct Reached {
+    far: Onion<Substream>,
+    /// The member that it leads through.
+    through: Option<PeerId>,
+}
 
 /// Serves one to its end.
 pub(super) async fn serve(
     relay: &Arc<Inner>,
     mut near: Onion<Substream>,
     context: &CallContext,
-    from: &Holder,
+    asker: Asker<'_>,
 ) -> Result<(), (Onion<Substream>, Refusal)> {
-    let open = match place(relay, &mut near, from).await {
-        Ok(Some(place)) => place,
+    let asked = match place(relay, &mut near, asker).await {
+        Ok(Some(asked)) => asked,
         Ok(None) => return Ok(()),
         Err(refusal) => return Err((near, refusal)),
     };
-    let (open, target) = open;
     let _kept = context.keep_session();
     let reached = tokio::select! {
-        reached = reach(relay, target, from.id) => reached,
-        () = open.line.taken_back.cancelled() => Err(Refusal::of(Status::Full)),
+        reached = reach(relay, &asked) => reached,
+        () = asked.open.line.taken_back.cancelled() => Err(Refusal::of(Status::Full)),
     };
-    let far = match reached {
-        Ok(far) => far,
+    let onward = asked.of_member.is_none();
+    let Reached { far, through } = match reached {
+        Ok(reached) => reached,
         Err(refusal) => return Err((near, refusal)),
     };
+    let (open, _of_member) = (asked.open, asked.of_member);
     // A dialler that does not read its answer holds its place no longer than one that does not ask.
-    let done = Answer::done(None);
+    let mut done = Answer::done(None);
+    if let (Some(through), Some(Joined { fleet, .. })) = (through, &relay.fleet) {
+        done = done.with_nearer(Some(Elsewhere::new(through, &fleet.addresses(through))));
+    }
+    if onward {
+        done = done.with_others(relay.others(Order::Of(asked.from.id), OTHERS));
+    }
     let answered = timeout(relay.config.patience, send(&mut near, &done)).await;
     if matches!(answered, Ok(Ok(()))) {
         join(near, far, &open).await;
@@ -53,11 +92,23 @@ pub(super) async fn serve(
 async fn place(
     relay: &Arc<Inner>,
     near: &mut Onion<Substream>,
-    from: &Holder,
-) -> Result<Option<(Open, PeerId)>, Refusal> {
-    let asked = timeout(relay.config.patience, receive::<Circuit>(near)).await;
-    let target = match asked {
-        Ok(Ok(circuit)) => circuit.target(),
+    asker: Asker<'_>,
+) -> Result<Option<Asked>, Refusal> {
+    let member = match asker {
+        Asker::Peer(_) => None,
+        Asker::Member(member) => Some(member),
+    };
+    let asked = timeout(relay.config.patience, async {
+        Ok(match asker {
+            Asker::Peer(from) => (receive::<Circuit>(near).await?.target(), from.clone()),
+            Asker::Member(_) => {
+                let asked = receive::<ForPeer>(near).await?;
+                (asked.target(), across::caller(relay, &asked))
+            }
+        })
+    });
+    let (target, from) = match asked.await {
+        Ok(Ok(asked)) => asked,
         Ok(Err(error)) => {
             return fault(&error).map_or(Ok(None), |fault| {
                 let (status, reason) = (Status::Malformed, fault.to_string());
@@ -70,32 +121,54 @@ async fn place(
     if is_own || from.ids().any(|id| id == target) {
         return Err(Refusal::of(Status::Loop));
     }
-    Ok(Some((relay.open(from)?, target)))
+    if member.is_some() && !across::serves(relay, &from) {
+        return Err(Refusal::of(Status::NotAllowed));
+    }
+    let of_member = member.map(|member| relay.open_for_member(member));
+    let of_member = of_member.transpose()?;
+    let open = relay.open(&from)?;
+    Ok(Some(Asked {
+        open,
+        target,
+        from,
+        of_member,
+    }))
+}
+
+/// One way to a peer.
+enum Way {
+    Here(Reach),
+    Member(PeerId),
 }
 
 /// Asks the registered peer, by the newest of its registrations first. Each one has its part of the time: a session
 /// whose other end was stopped does not answer, and the one before it may.
-async fn reach(relay: &Inner, target: PeerId, from: PeerId) -> Result<Onion<Substream>, Refusal> {
-    let found = relay.registrations().find(target);
-    let ways = match found {
-        Found::Peer(ways) => ways,
-        Found::Nobody => return Err(elsewhere(relay, target).await),
-        Found::Contested => {
-            return Err(Refusal {
-                status: Status::NotRegistered,
-                reason: "two registered peers claim to be its successor: ask for one by its own id"
-                    .into(),
-            });
-        }
-    };
+async fn reach(relay: &Inner, asked: &Asked) -> Result<Reached, Refusal> {
+    let target = asked.target;
+    let ways = ways(relay, asked)?;
+    if ways.is_empty() {
+        return Err(elsewhere(relay, target).await);
+    }
     let end = Instant::now() + relay.config.patience;
     let mut last = Refusal::of(Status::Unreachable);
     let mut left = u32::try_from(ways.len()).unwrap_or(u32::MAX);
     for way in ways {
         let part = end.saturating_duration_since(Instant::now()) / left;
         left -= 1;
-        match timeout_at(Instant::now() + part, ask(&way.session, from)).await {
-            Ok(Ok(far)) => return Ok(far),
+        let attempt = async {
+            match &way {
+                Way::Here(here) => ask(&here.session, asked.from.id).await,
+                Way::Member(member) => across::ask(relay, *member, target, &asked.from).await,
+            }
+        };
+        match timeout_at(Instant::now() + part, attempt).await {
+            Ok(Ok(far)) => {
+                let through = match way {
+                    Way::Here(_) => None,
+                    Way::Member(member) => Some(member),
+                };
+                return Ok(Reached { far, through });
+            }
             Ok(Err(refusal)) => last = refusal,
             Err(_) => last = Refusal::of(Status::Unreachable),
         }
@@ -103,8 +176,54 @@ async fn reach(relay: &Inner, target: PeerId, from: PeerId) -> Result<Onion<Subs
     Err(last)
 }
 
+/// All the ways to a peer, the newest of its registrations first.
+fn ways(relay: &Inner, asked: &Asked) -> Result<Vec<Way>, Refusal> {
+    let Asked {
+        target,
+        from,
+        of_member,
+        ..
+    } = asked;
+    let (target, onward) = (*target, of_member.is_none());
+    let contested = || Refusal {
+        status: Status::NotRegistered,
+        reason: "two registered peers claim to be its successor: ask for one by its own id".into(),
+    };
+    let found = relay.registrations().find(target);
+    let mut here = match found {
+        Found::Peer(here) => here,
+        Found::Nobody => Vec::new(),
+        Found::Contested => return Err(contested()),
+    };
+    let Some(Joined { fleet, .. }) = relay.fleet.as_ref().filter(|_| onward) else {
+        return Ok(here.into_iter().map(Way::Here).collect());
+    };
+    let (who, now, is_here) = (Who::of(from), relay.now(), !here.is_empty());
+    if !is_here && !fleet.may_look(who, now) {
+        return Err(Refusal {
+            status: Status::Quota,
+            reason: "you have asked for too many peers that are not there: wait a minute".into(),
+        });
+    }
+    let routes = fleet.routes(target, is_here).ok_or_else(contested)?;
+    if routes.is_empty() {
+        fleet.missed(who, now);
+    }
+    let mut ways = Vec::new();
+    for route in routes {
+        match route {
+            Route::Here => ways.extend(here.drain(..).map(Way::Here)),
+            Route::Member(member) => ways.push(Way::Member(member)),
+        }
+    }
+    Ok(ways)
+}
+
 /// Where a peer is registered that is not registered here.
 async fn elsewhere(relay: &Inner, target: PeerId) -> Refusal {
+    if relay.fleet.is_some() {
+        return Refusal::of(Status::NotRegistered);
+    }
     // The store may be slow, or gone.
     match timeout(relay.config.patience, relay.config.presence.get(target)).await {
         Ok(Ok(relays)) => Refusal {

@@ -13,7 +13,9 @@ use crate::session::{Incoming, OpenError, Session};
 use super::error::RelayError;
 use crate::wire::{Message, Status, fault, receive, send};
 
-use super::message::{Answer, CIRCUIT, Circuit, DIAL, REGISTER, Register, TAKEN_BACK};
+use super::message::{
+    Answer, CIRCUIT, Circuit, DIAL, ForPeer, MEMBER, REGISTER, Register, TAKEN_BACK,
+};
 use super::stream::{CircuitStream, reset_code};
 
 /// Time for a relay to answer; the peer behind it may have to be asked first.
@@ -42,13 +44,22 @@ impl Registration {
     /// # Cancel safety
     /// Dropping the future gives the attempt up.
     pub async fn at(session: &Session, wanted: Duration) -> Result<Self, RelayError> {
+        Self::hearing(session, wanted, |_| {}).await
+    }
+
+    /// The same; `heard` gets the relay's answer, whatever it is.
+    pub(super) async fn hearing(
+        session: &Session,
+        wanted: Duration,
+        heard: impl FnOnce(&Answer),
+    ) -> Result<Self, RelayError> {
         let stream = open(session, REGISTER).await?;
         let mut registration = Self {
             stream,
             relay: session.peer().id(),
             lifetime: Duration::ZERO,
         };
-        registration.renew(session, wanted).await?;
+        registration.renew_hearing(session, wanted, heard).await?;
         Ok(registration)
     }
 
@@ -60,8 +71,23 @@ impl Registration {
     /// # Cancel safety
     /// Not cancel safe: drop the registration as well.
     pub async fn renew(&mut self, session: &Session, wanted: Duration) -> Result<(), RelayError> {
+        self.renew_hearing(session, wanted, |_| {}).await
+    }
+
+    /// The same; `heard` gets the relay's answer, whatever it is.
+    pub(super) async fn renew_hearing(
+        &mut self,
+        session: &Session,
+        wanted: Duration,
+        heard: impl FnOnce(&Answer),
+    ) -> Result<(), RelayError> {
         let wanted = u32::try_from(wanted.as_secs()).unwrap_or(u32::MAX);
-        let answer = ask(session, &mut self.stream, &Register::new(wanted)).await?;
+        let request = Register::new(wanted);
+        let answer: Answer = exchange(session, &mut self.stream, &request).await?;
+        heard(&answer);
+        if let Some(refused) = refusal(session, &answer) {
+            return Err(refused);
+        }
         let seconds = answer.lifetime.unwrap_or(0).max(1);
         self.lifetime = Duration::from_secs(seconds.into());
         Ok(())
@@ -74,11 +100,21 @@ impl Registration {
     /// # Cancel safety
     /// Dropping the future loses nothing, unless a message was read in part: the registration ends at its next use then.
     pub async fn ended(&mut self, mut taken_over: impl FnMut()) -> String {
+        let heard = |answer: &Answer| {
+            if answer.is_taken_over() {
+                taken_over();
+            }
+            true
+        };
+        self.ended_hearing(heard).await
+    }
+
+    /// The same; `heard` gets what the relay says unasked, and says whether to go on.
+    pub(super) async fn ended_hearing(&mut self, mut heard: impl FnMut(&Answer) -> bool) -> String {
         loop {
             let error = match receive::<Answer>(&mut self.stream).await {
-                Ok(answer) if answer.is_taken_over() => {
-                    taken_over();
-                    continue;
+                Ok(answer) if answer.status() == Status::Done && !heard(&answer) => {
+                    return "the relay is about to end".into();
                 }
                 Ok(answer) if answer.status() == Status::Done => continue,
                 Ok(_) => {
@@ -118,14 +154,38 @@ impl Registration {
 /// # Cancel safety
 /// Dropping the future gives the circuit up.
 pub async fn dial(session: &Session, target: PeerId) -> Result<Stream, RelayError> {
+    dial_hearing(session, target, |_| {}).await
+}
+
+/// The same; `heard` gets the relay's answer, whatever it is.
+pub(super) async fn dial_hearing(
+    session: &Session,
+    target: PeerId,
+    heard: impl FnOnce(&Answer),
+) -> Result<Stream, RelayError> {
     let mut stream = open(session, DIAL).await?;
-    ask(session, &mut stream, &Circuit::new(target)).await?;
+    let answer = exchange(session, &mut stream, &Circuit::new(target)).await?;
+    heard(&answer);
+    if let Some(refused) = refusal(session, &answer) {
+        return Err(refused);
+    }
     let label = format!(
         "relay {} to {}",
         session.peer().id().short(),
         target.short()
     );
     Ok(carried(stream, label, session.peer().id(), target))
+}
+
+/// A substream to a peer that is registered at the other end of a session, another member of this relay's fleet, for somebody who has asked
+/// here.
+pub(super) async fn across(
+    session: &Session,
+    request: &ForPeer,
+) -> Result<Onion<Substream>, RelayError> {
+    let mut stream = open(session, MEMBER).await?;
+    let answer = exchange(session, &mut stream, request).await?;
+    refusal(session, &answer).map_or(Ok(stream), Err)
 }
 
 /// Takes a circuit that a relay brings: the stream, and from whom the relay says that it is. Only a TLS
@@ -168,15 +228,11 @@ fn no_relay(session: &Session, source: OpenError) -> RelayError {
     RelayError::NoRelay { relay, source }
 }
 
-async fn ask(
-    session: &Session,
-    stream: &mut Onion<Substream>,
-    request: &impl Message,
-) -> Result<Answer, RelayError> {
-    let answer: Answer = exchange(session, stream, request).await?;
+/// The refusal in an answer, if it is one.
+fn refusal(session: &Session, answer: &Answer) -> Option<RelayError> {
     match answer.status() {
-        Status::Done => Ok(answer),
-        status => Err(RelayError::Refused {
+        Status::Done => None,
+        status => Some(RelayError::Refused {
             relay: session.peer().id(),
             status,
             reason: answer.reason(),

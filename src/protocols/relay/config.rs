@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::node::Access;
 
+use super::fleet::Fleet;
 use super::presence::{InMemory, Presence};
 
 /// The limits of a relay, and whom it serves. Start from [`RelayConfig::new`].
@@ -49,6 +50,8 @@ pub struct RelayConfig {
     /// Where it is kept who is registered at which relay; default this process. A fleet of relays shares one, and
     /// each of them tells diallers which other one to ask.
     pub presence: Arc<dyn Presence>,
+    /// The relay's part in a fleet: the members lead to each other's peers, and [`presence`](Self::presence) is not asked. Default none.
+    pub fleet: Option<Fleet>,
 }
 
 setters!(RelayConfig {
@@ -66,6 +69,7 @@ setters!(RelayConfig {
     with_rate => rate: u64,
     with_patience => patience: Duration,
     with_presence => presence: Arc<dyn Presence>,
+    with_fleet => fleet: Option<Fleet>,
 });
 
 impl RelayConfig {
@@ -87,6 +91,7 @@ impl RelayConfig {
             rate: 10 << 20,
             patience: Duration::from_secs(10),
             presence: Arc::new(InMemory::default()),
+            fleet: None,
         }
     }
 }
@@ -123,6 +128,7 @@ mod tests {
             rate,
             patience,
             presence: _,
+            fleet: _,
         } = RelayConfig::new(Access::Nobody);
         assert_eq!(access, Access::Nobody);
         let seconds = |time: Duration| format!("{} s", time.as_secs());

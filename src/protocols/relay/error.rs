@@ -246,6 +246,15 @@ impl RegisterError {
         }
     }
 
+    /// Whether the relay has no room for more.
+    pub(super) fn is_full(&self) -> bool {
+        let status = match self {
+            Self::Relay(RelayError::Refused { status, .. }) => *status,
+            _ => return false,
+        };
+        status == Status::Full
+    }
+
     /// Why, for a message that names the relay itself.
     #[must_use]
     pub fn reason(&self) -> String {

@@ -1,9 +1,9 @@
 //! What a relay's tasks share: its two pools, and what stands for a place in each of them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,11 +15,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::PeerId;
-use crate::node::Access;
+use crate::node::{Access, Node};
 use crate::session::Session;
 use crate::wire::Status;
 
 use super::config::RelayConfig;
+use super::fleet::{Fleet, Load, Order};
+use super::message::{Elsewhere, MAX_OTHERS};
 use super::nameplates::Nameplates;
 use crate::protocols::pool::{Denied, Held, Holder, Pool, Rules};
 
@@ -28,6 +30,9 @@ const REGISTRATIONS_A_HOST: usize = 4;
 
 /// One part of the circuits may be dialled from one host.
 const CIRCUITS_A_HOST: usize = 2;
+
+/// One part of the circuits no single member of a fleet takes, in whosever name.
+const LEFT_BY_MEMBER: usize = 4;
 
 pub(super) struct Inner {
     pub(super) id: PeerId,
@@ -41,6 +46,18 @@ pub(super) struct Inner {
     gone: Gone,
     began: Instant,
     pub(super) counts: Counts,
+    pub(super) fleet: Option<Joined>,
+    /// Circuits that each other member has asked for.
+    by_member: Mutex<HashMap<PeerId, usize>>,
+    /// It takes no registrations any more, and those that there are have to go.
+    pub(super) leaving: CancellationToken,
+}
+
+/// A relay's place in its fleet.
+pub(super) struct Joined {
+    pub(super) fleet: Fleet,
+    /// Has the sessions with the other members.
+    pub(super) node: Node,
 }
 
 /// Counters, and what is not gone yet.
@@ -133,7 +150,51 @@ impl Inner {
             gone: Gone::default(),
             began: Instant::now(),
             counts: Counts::default(),
+            fleet: None,
+            by_member: Mutex::default(),
+            leaving: CancellationToken::new(),
         }
+    }
+
+    /// Other relays of the fleet, at most so many.
+    pub(super) fn others(&self, order: Order, most: usize) -> Vec<Elsewhere> {
+        let fleet = self.fleet.as_ref().map(|joined| &joined.fleet);
+        let others = fleet.map(|fleet| fleet.others(order, most.min(MAX_OTHERS)));
+        let others = others.into_iter().flatten();
+        others
+            .map(|(relay, addresses)| Elsewhere::new(relay, &addresses))
+            .collect()
+    }
+
+    /// One more circuit that a member asks for, whatever peers it names.
+    pub(super) fn open_for_member(self: &Arc<Self>, member: PeerId) -> Result<OfMember, Denied> {
+        let most = self.config.circuits - self.config.circuits / LEFT_BY_MEMBER;
+        let mut all = lock(&self.by_member);
+        let count = all.entry(member).or_default();
+        if *count >= most {
+            return Err(Denied::Peer(most));
+        }
+        *count += 1;
+        let relay = Arc::clone(self);
+        Ok(OfMember { relay, member })
+    }
+
+    /// Tells the fleet what it holds.
+    pub(super) fn tell_load(&self) {
+        if let Some(Joined { fleet, .. }) = &self.fleet {
+            fleet.set_load(self.load(), self.leaving.is_cancelled());
+        }
+    }
+
+    /// What it holds, and may.
+    pub(super) fn load(&self) -> Load {
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let mut load = Load::default();
+        load.registrations = number(self.registrations().len());
+        load.most_registrations = number(self.config.registrations);
+        load.circuits = number(self.counts.circuits.load(Ordering::Relaxed));
+        load.most_circuits = number(self.config.circuits);
+        load
     }
 
     pub(super) fn access(&self) -> MutexGuard<'_, Access> {
@@ -192,6 +253,16 @@ impl Inner {
             taken_back: CancellationToken::new(),
             taken_over: Arc::default(),
         };
+        if let Some(Joined { fleet, .. }) = &self.fleet {
+            // As far as the fleet knows; while the store is away, each relay counts alone.
+            let elsewhere = holder.ids().map(|id| fleet.held_elsewhere(id)).max();
+            let elsewhere = elsewhere.unwrap_or(0);
+            let here = self.registrations().held_by(holder).len();
+            let most = self.config.registrations_a_peer;
+            if elsewhere > 0 && here + elsewhere >= most {
+                return Err(Denied::Peer(most));
+            }
+        }
         let (taken_back, taken_over) = (reach.taken_back.clone(), Arc::clone(&reach.taken_over));
         let taken = self
             .registrations()
@@ -201,6 +272,7 @@ impl Inner {
         Ok(Registered {
             relay: Arc::clone(self),
             ids: holder.ids().collect(),
+            announced: AtomicBool::new(false),
             number,
             taken_back,
             taken_over,
@@ -288,6 +360,8 @@ pub(super) struct Registered {
     relay: Arc<Inner>,
     /// All that the peer is reached by.
     pub(super) ids: Vec<PeerId>,
+    /// The fleet knows of it.
+    announced: AtomicBool,
     pub(super) number: u64,
     pub(super) taken_back: CancellationToken,
     pub(super) taken_over: Arc<Notify>,
@@ -297,6 +371,21 @@ impl Registered {
     /// Enters the peer in the store, by all its ids and for so long; whether that was done in time.
     pub(super) async fn announce(&self, lifetime: Duration) -> bool {
         let relay = &self.relay;
+        if let Some(Joined { fleet, .. }) = &relay.fleet {
+            // Whatever becomes of the store, it is entered there in time.
+            let is_new = !self.announced.swap(true, Ordering::Relaxed);
+            for (at, id) in self.ids.iter().enumerate() {
+                let registrations = relay.registrations();
+                let count = registrations.count(*id);
+                if is_new {
+                    let heir = self.ids.first().copied().filter(|_| at > 0);
+                    fleet.register(*id, lifetime, heir, count);
+                } else {
+                    fleet.renew(*id, Some(lifetime), count);
+                }
+            }
+            return true;
+        }
         let entered = timeout(relay.config.patience, async {
             relay.gone.not_now(&self.ids).await;
             let one = |id: &PeerId| relay.config.presence.put(*id, relay.id, lifetime);
@@ -310,6 +399,17 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.relay.registrations().give_back(self.number);
+        if let Some(Joined { fleet, .. }) = &self.relay.fleet {
+            // Held meanwhile: a registration that is made behind this is entered behind it, too.
+            let registrations = self.relay.registrations();
+            for id in &self.ids {
+                match registrations.count(*id) {
+                    0 => fleet.remove(*id),
+                    left => fleet.renew(*id, None, left),
+                }
+            }
+            return;
+        }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
@@ -340,6 +440,24 @@ impl Open {
     pub(super) fn unused(&self) -> Duration {
         let now = self.relay.now();
         now.saturating_sub(self.line.used(now))
+    }
+}
+
+/// A circuit's place among those of a member, given back when dropped.
+pub(super) struct OfMember {
+    relay: Arc<Inner>,
+    member: PeerId,
+}
+
+impl Drop for OfMember {
+    fn drop(&mut self) {
+        let mut all = lock(&self.relay.by_member);
+        if let Some(count) = all.get_mut(&self.member) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.member);
+            }
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 
 use minicbor::{Decode, Encode};
 
+use super::fleet::entry::address;
 use crate::identity::PeerId;
+use crate::node::Hint;
 use crate::session::reserved;
 use crate::wire::{Status, VERSION, clean_reason, message};
 
@@ -16,6 +18,21 @@ pub(crate) const DIAL: &str = reserved::RELAY_DIAL;
 
 /// Service at a registered peer, opened by its relay: a circuit from somebody.
 pub(crate) const CIRCUIT: &str = reserved::RELAY_CIRCUIT;
+
+/// Service at a relay, for another one of its fleet: a circuit to a registered peer.
+pub(crate) const MEMBER: &str = reserved::RELAY_MEMBER;
+
+/// Former ids that a member tells of a dialler; what is more is left out.
+const MAX_FORMER: usize = 8;
+
+/// Other relays that an answer names.
+pub(crate) const MAX_OTHERS: usize = 6;
+
+/// Addresses of each of them.
+const MAX_PLACES: usize = 3;
+
+/// Longest such address in bytes.
+const MAX_PLACE: usize = 128;
 
 /// Code of the reset of both ends of a circuit that has carried nothing for too long.
 pub(crate) const IDLE: u32 = 10;
@@ -45,6 +62,41 @@ pub(crate) struct Circuit {
     target: [u8; 32],
 }
 
+/// Relay to another one of its fleet: a circuit for somebody who asked here.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct ForPeer {
+    #[n(0)]
+    version: u8,
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    target: [u8; 32],
+    /// Who asked.
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    from: [u8; 32],
+    /// Of keys that it held before, which the sender has verified: one after the other.
+    #[n(3)]
+    #[cbor(with = "minicbor::bytes")]
+    former: Option<Vec<u8>>,
+    /// Where it comes from, as far as it helps to tell strangers apart; the same for the same host.
+    #[n(4)]
+    #[cbor(with = "minicbor::bytes")]
+    place: Option<[u8; 16]>,
+}
+
+/// Another relay of the same fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Elsewhere {
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    relay: [u8; 32],
+    /// Where it is reached.
+    #[n(1)]
+    addresses: Vec<String>,
+}
+
 /// The answer to each of them.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -59,6 +111,15 @@ pub(crate) struct Answer {
     /// Seconds that a registration lasts.
     #[n(3)]
     pub(crate) lifetime: Option<u32>,
+    /// Other relays that lead to the same peers, or take registrations, the best first.
+    #[n(4)]
+    others: Option<Vec<Elsewhere>>,
+    /// To a dialler: the one of them where the peer is registered.
+    #[n(5)]
+    nearer: Option<Elsewhere>,
+    /// Unasked, to a peer that is registered: the relay is about to end.
+    #[n(6)]
+    leaving: Option<bool>,
 }
 
 impl Register {
@@ -83,6 +144,62 @@ impl Circuit {
     }
 }
 
+impl ForPeer {
+    pub(crate) fn new(
+        target: PeerId,
+        from: PeerId,
+        former: &[PeerId],
+        place: Option<[u8; 16]>,
+    ) -> Self {
+        let former = former.iter().take(MAX_FORMER);
+        let former: Vec<u8> = former.flat_map(|id| *id.as_bytes()).collect();
+        Self {
+            version: VERSION,
+            target: *target.as_bytes(),
+            from: *from.as_bytes(),
+            former: Some(former).filter(|former| !former.is_empty()),
+            place,
+        }
+    }
+
+    pub(crate) fn target(&self) -> PeerId {
+        PeerId::from_bytes(self.target)
+    }
+
+    pub(crate) fn from(&self) -> PeerId {
+        PeerId::from_bytes(self.from)
+    }
+
+    pub(crate) fn former(&self) -> Vec<PeerId> {
+        let bytes = self.former.as_deref().unwrap_or_default();
+        let ids = bytes.chunks_exact(32).take(MAX_FORMER);
+        let ids = ids.filter_map(|id| id.try_into().ok());
+        ids.map(PeerId::from_bytes).collect()
+    }
+
+    pub(crate) fn place(&self) -> Option<[u8; 16]> {
+        self.place
+    }
+}
+
+impl Elsewhere {
+    pub(crate) fn new(relay: PeerId, addresses: &[Hint]) -> Self {
+        let texts = addresses.iter().map(|hint| hint.for_others().to_string());
+        let texts = texts.filter(|text| text.len() <= MAX_PLACE);
+        Self {
+            relay: *relay.as_bytes(),
+            addresses: texts.take(MAX_PLACES).collect(),
+        }
+    }
+
+    /// The relay and where it is reached; nothing without an address that may be followed.
+    pub(crate) fn read(&self) -> Option<(PeerId, Vec<Hint>)> {
+        let hints = self.addresses.iter().filter_map(|text| address(text));
+        let hints: Vec<Hint> = hints.take(MAX_PLACES).collect();
+        (!hints.is_empty()).then(|| (PeerId::from_bytes(self.relay), hints))
+    }
+}
+
 impl Answer {
     pub(crate) fn done(lifetime: Option<u32>) -> Self {
         Self {
@@ -90,7 +207,45 @@ impl Answer {
             status: 0,
             reason: String::new(),
             lifetime,
+            others: None,
+            nearer: None,
+            leaving: None,
         }
+    }
+
+    /// With other relays of the same fleet.
+    pub(crate) fn with_others(mut self, others: Vec<Elsewhere>) -> Self {
+        self.others = Some(others).filter(|others| !others.is_empty());
+        self
+    }
+
+    /// With the relay where the peer is registered.
+    pub(crate) fn with_nearer(mut self, nearer: Option<Elsewhere>) -> Self {
+        self.nearer = nearer;
+        self
+    }
+
+    /// What it says of other relays.
+    pub(crate) fn others(&self) -> Vec<(PeerId, Vec<Hint>)> {
+        let others = self.others.iter().flatten().take(MAX_OTHERS);
+        others.filter_map(Elsewhere::read).collect()
+    }
+
+    /// What it says of the relay where the peer is registered.
+    pub(crate) fn nearer(&self) -> Option<(PeerId, Vec<Hint>)> {
+        self.nearer.as_ref()?.read()
+    }
+
+    /// Unasked, to a peer that is registered: it is to go to one of these.
+    pub(crate) fn leaving(lifetime: u32, others: Vec<Elsewhere>) -> Self {
+        let mut answer = Self::done(Some(lifetime)).with_others(others);
+        answer.leaving = Some(true);
+        answer
+    }
+
+    /// Whether this is that.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving == Some(true)
     }
 
     /// Unasked, to a peer that is registered: another process with its key is now, too, and gets its circuits.
@@ -112,7 +267,7 @@ impl Answer {
             version: VERSION,
             status: status.number(),
             reason: clean_reason(reason),
-            lifetime: None,
+            ..Self::done(None)
         }
     }
 
@@ -126,13 +281,15 @@ impl Answer {
     }
 }
 
-message!(Register, Circuit, Answer);
+message!(Register, Circuit, ForPeer, Answer);
+
 /// For the fuzz target: decodes as each message; what decodes must encode to the same message again.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz(bytes: &[u8]) {
     use crate::wire::fuzz_one;
     fuzz_one::<Register>(bytes);
     fuzz_one::<Circuit>(bytes);
+    fuzz_one::<ForPeer>(bytes);
     fuzz_one::<Answer>(bytes);
 }
 
@@ -162,6 +319,50 @@ mod tests {
             Answer::done(Some(60)).framed(),
             [0, 10, 0xa4, 0, 1, 1, 0, 2, 0x60, 3, 0x18, 60]
         );
+    }
+
+    #[test]
+    fn what_is_said_of_other_relays_is_as_documented_and_fits() {
+        let (relay, peer) = (PeerId::from_bytes([9; 32]), PeerId::from_bytes([7; 32]));
+        let asked = ForPeer::new(peer, relay, &[], None).framed();
+        assert_eq!(asked[..8], [0, 73, 0xa3, 0, 1, 1, 0x58, 0x20]);
+        assert_eq!(asked[40..43], [2, 0x58, 0x20]);
+        let former: Vec<_> = (0..20).map(|n| PeerId::from_bytes([n; 32])).collect();
+        let asked = ForPeer::new(peer, relay, &former, Some([1; 16]));
+        assert_eq!(asked.former(), former[..MAX_FORMER]);
+        let hint = |n: usize| -> Hint { format!("tcp:{}:{n}", "h".repeat(110)).parse().unwrap() };
+        let hints: Vec<Hint> = (1..9).map(hint).collect();
+        let all = vec![Elsewhere::new(relay, &hints); MAX_OTHERS];
+        let answer = Answer::refused(Status::Full, &"x".repeat(300))
+            .with_others(all)
+            .with_nearer(Some(Elsewhere::new(relay, &hints)));
+        let bytes = answer.framed();
+        assert!(bytes.len() < 4096, "{}", bytes.len());
+        let read = Answer::read(&bytes[2..]).unwrap();
+        assert_eq!(read.others().len(), MAX_OTHERS);
+        assert_eq!(
+            read.nearer().unwrap(),
+            (relay, hints[..MAX_PLACES].to_vec())
+        );
+        let go = Answer::leaving(60, Vec::new());
+        assert_eq!(go.framed()[9..], [3, 0x18, 60, 6, 0xf5]);
+        assert!(go.is_leaving() && !go.is_taken_over());
+    }
+
+    #[test]
+    fn a_relay_that_names_a_command_or_a_device_names_nothing() {
+        let elsewhere = |addresses: &[&str]| Elsewhere {
+            relay: [9; 32],
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+        };
+        for bad in ["exec:reboot", "unix:/run/x", "serial:/dev/ttyS0", "x", ""] {
+            assert_eq!(elsewhere(&[bad]).read(), None, "{bad}");
+            let (_, hints) = elsewhere(&[bad, "tcp:h:1"]).read().unwrap();
+            assert_eq!(hints.len(), 1);
+        }
+        let mut answer = Answer::done(None);
+        answer.others = Some(vec![elsewhere(&["tcp:h:1"]); 100]);
+        assert_eq!(answer.others().len(), MAX_OTHERS);
     }
 
     #[test]

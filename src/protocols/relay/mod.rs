@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | `message.rs` | the messages, without IO |
 //! | `client.rs`, `stream.rs` | the node's side of one session, and of one circuit |
+//! | `known.rs` | what a node has heard of its relays' fleets |
 //! | `relays.rs` | a node that uses relays: staying registered, taking circuits, reaching peers |
 //! | `server.rs` | a relay |
 //! | `registering.rs`, `circuits.rs` | what it does for one peer |
@@ -21,14 +22,19 @@
 //! | `inner.rs` | what its tasks share |
 //! | `config.rs` | its limits |
 //! | `presence.rs` | where a fleet of relays remembers who is registered at which of them |
+//! | `across.rs` | from one member of a fleet to another |
+//! | `fleet/` | relays that lead to each other's peers |
 //! | `error.rs`, `event.rs` | why it did not come about, and what happened |
 
+mod across;
 mod circuits;
 mod client;
 mod config;
 mod error;
 mod event;
+pub mod fleet;
 mod inner;
+mod known;
 mod message;
 mod nameplates;
 mod presence;
@@ -59,6 +65,7 @@ pub use server::{Relay, RelayStats};
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
     message::fuzz(bytes);
+    fleet::entry::fuzz(bytes);
     #[cfg(feature = "nat")]
     seen::fuzz(bytes);
 }

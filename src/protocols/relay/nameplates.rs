@@ -17,11 +17,10 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::identity::PeerId;
 use crate::mux::Substream;
 use crate::onion::Onion;
 use crate::protocols::code::{Ask, CodeRefusal, Passed, Wanted};
-use crate::protocols::pool::{Held, Holder, Place, Pool, Rules};
+use crate::protocols::pool::{Held, Holder, Pool, Rules, Who};
 use crate::wire::{fault, linger_close, receive, send};
 
 /// Nameplates in all: two digits.
@@ -67,21 +66,6 @@ struct Taken(CancellationToken);
 impl Held for Taken {
     fn used(&self, now: Duration) -> Duration {
         now
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Who {
-    Place(Place),
-    Peer(PeerId),
-}
-
-impl Who {
-    fn of(holder: &Holder) -> Self {
-        match holder.place {
-            Some(place) if !holder.named => Self::Place(place),
-            _ => Self::Peer(holder.id),
-        }
     }
 }
 

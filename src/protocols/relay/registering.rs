@@ -13,8 +13,9 @@ use crate::session::Session;
 use crate::wire::{Status, fault, receive, send};
 
 use super::event::RelayEvent;
+use super::fleet::Order;
 use super::inner::{Inner, Reach, Refusal, Registered};
-use super::message::{Answer, Register, TAKEN_BACK};
+use super::message::{Answer, MAX_OTHERS, Register, TAKEN_BACK};
 use crate::protocols::pool::{Denied, Holder};
 
 /// How long the session of an older registration may take to answer a ping, when its peer wants one more than it gets. A process that was stopped, or a machine that sleeps, does not answer.
@@ -32,6 +33,9 @@ pub(super) async fn serve(
     let Some(mut lifetime) = wanted(relay, stream, relay.config.patience).await? else {
         return Ok(());
     };
+    if relay.leaving.is_cancelled() {
+        return Err(leaving());
+    }
     let registered = register(relay, session, holder).await?;
     let _kept = context.keep_session();
     let shared = find_sharers(
@@ -42,13 +46,16 @@ pub(super) async fn serve(
         holder,
     );
     node.spawn(shared);
+    let mut told_to_go = false;
     loop {
         if !registered.announce(lifetime).await {
             return Err(Refusal::of(Status::Full));
         }
         let seconds = u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);
         // What a peer does not read is no reason to wait longer than the registration lasts.
-        if !say(stream, &Answer::done(Some(seconds)), lifetime, &registered).await {
+        let others = relay.others(Order::Of(holder.id), MAX_OTHERS);
+        let done = Answer::done(Some(seconds)).with_others(others);
+        if !say(stream, &done, lifetime, &registered).await {
             return Ok(());
         }
         let until = Instant::now() + lifetime;
@@ -60,6 +67,14 @@ pub(super) async fn serve(
                     stream.wire_mut().reset(TAKEN_BACK);
                     return Ok(());
                 }
+                () = relay.leaving.cancelled(), if !told_to_go => {
+                    told_to_go = true;
+                    let others = relay.others(Order::Of(holder.id), MAX_OTHERS);
+                    let go = Answer::leaving(seconds, others);
+                    if !say(stream, &go, left, &registered).await {
+                        return Ok(());
+                    }
+                }
                 () = registered.taken_over.notified() => {
                     if !say(stream, &Answer::taken_over(seconds), left, &registered).await {
                         return Ok(());
@@ -68,10 +83,18 @@ pub(super) async fn serve(
             }
         };
         match renewed {
+            Some(_) if relay.leaving.is_cancelled() => return Err(leaving()),
             Some(_) if !relay.serves(holder) => return Err(Refusal::of(Status::NotAllowed)),
             Some(wanted) => lifetime = wanted,
             None => return Ok(()),
         }
+    }
+}
+
+fn leaving() -> Refusal {
+    Refusal {
+        status: Status::Full,
+        reason: "it is about to end".into(),
     }
 }
 

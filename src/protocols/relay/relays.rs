@@ -5,6 +5,10 @@
 //! asks again when it was refused: a relay that is down at the start is as good as one that goes down later. There is one
 //! a relay: another address of the same relay is one more way to it, and an attempt that is under way begins anew with it.
 //!
+//! A relay may tell of others of its fleet. When it ends, or is full, or is not reached any more, the registration goes to one of those, by
+//! chance: after a moment by chance, too, since all of a relay's nodes move at the same time. It stays there; the relay that was asked for
+//! is one of several from then on. A relay that says that it is about to end keeps the registration until it stands elsewhere.
+//!
 //! What comes of an attempt is told to those who wait for it. Where nobody does, it is an event.
 
 use std::collections::HashMap;
@@ -19,18 +23,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::identity::PeerId;
 use crate::node::{
-    Access, Admission, Call, DialError, Hint, MAX_HINTS, Node, OnSessionError, PeerAddr, Protocol,
-    ProtocolError, Refused, Route, RouteError,
+    Access, Admission, Beside, Call, DialError, Hint, MAX_HINTS, Node, OnSessionError, PeerAddr,
+    Protocol, ProtocolError, Refused, Route, RouteError,
 };
 use crate::session::{Backoff, Session};
+use crate::wire::Status;
 
-use super::client::{Registration, dial, take};
+use super::client::{Registration, dial_hearing, take};
 use super::error::RegisterError;
 use super::event::RelayEvent;
-use super::message::CIRCUIT;
+use super::known::{Known, Place, chance, shuffle};
+use super::message::{Answer, CIRCUIT};
 
 /// Lifetime that is asked for; renewed at half of it.
 const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// A registration that goes elsewhere does so within this time, by chance.
+const SPREAD: Duration = Duration::from_secs(2);
 
 /// How much later than its streams a session may tell that it is over.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -47,6 +56,7 @@ struct State {
     lifetime: Duration,
     /// Those that may bring us circuits.
     at: Mutex<HashMap<PeerId, Kept>>,
+    known: Arc<Known>,
 }
 
 /// A registration that is kept.
@@ -56,7 +66,10 @@ struct Kept {
     hints: Vec<Hint>,
     /// There is another way.
     another: Arc<Notify>,
-    stands: bool,
+    /// Where it stands: at the relay that was asked for, or another one of its fleet.
+    stands: Option<PeerId>,
+    /// Those of that fleet that may bring circuits: where it stands, stood just now, or is about to.
+    places: Vec<PeerId>,
     /// Who waits for what comes of the next attempt.
     waiting: Vec<oneshot::Sender<Result<(), RegisterError>>>,
 }
@@ -67,24 +80,44 @@ impl State {
         self.at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The address of a relay, with every way to it.
-    fn address(&self, relay: PeerId) -> PeerAddr {
-        let hints = self.at().get(&relay).map(|kept| kept.hints.clone());
+    /// The address of a relay, with every way to it; `home` is the one that was asked for.
+    fn address(&self, home: PeerId, (relay, hints): &Place) -> PeerAddr {
+        let (relay, mut hints) = (*relay, hints.clone());
+        if let Some(kept) = self.at().get_mut(&home) {
+            if relay == home {
+                hints.clone_from(&kept.hints);
+            } else if !kept.places.contains(&relay) {
+                kept.places.push(relay);
+            }
+        }
         let mut address = PeerAddr::new(relay);
-        for hint in hints.into_iter().flatten() {
+        for hint in hints {
             // Each one was part of an address; together they may be too long for one.
             address = address.clone().with_hint(hint).unwrap_or(address);
         }
         address
     }
 
+    /// Where it stands.
+    fn registered(&self) -> Vec<PeerId> {
+        let at = self.at();
+        let mut stand: Vec<_> = at.values().filter_map(|kept| kept.stands).collect();
+        stand.sort_unstable();
+        stand.dedup();
+        stand
+    }
+
     /// Tells who waits; whether somebody has heard it.
-    fn notify(&self, relay: PeerId, result: Result<(), &RegisterError>) -> bool {
+    fn notify(&self, home: PeerId, result: Result<PeerId, &RegisterError>) -> bool {
         let mut at = self.at();
-        let Some(kept) = at.get_mut(&relay) else {
+        let Some(kept) = at.get_mut(&home) else {
             return true;
         };
-        kept.stands = result.is_ok();
+        kept.stands = result.ok();
+        if let Ok(relay) = result {
+            kept.places = vec![relay];
+        }
+        let result = result.map(|_| ());
         let waiting = std::mem::take(&mut kept.waiting);
         drop(at);
         let reported = waiting
@@ -127,9 +160,10 @@ impl Relays {
             node: node.handle(),
             lifetime,
             at: Mutex::default(),
+            known: Arc::default(),
         });
         node.add_protocol(Arc::new(Circuits(Arc::clone(&state))))?;
-        node.set_route(Arc::new(ThroughRelay));
+        node.set_route(Arc::new(ThroughRelay(Arc::clone(&state.known))));
         Ok(Self {
             node: node.handle(),
             state,
@@ -173,7 +207,7 @@ impl Relays {
         let mut at = self.state.at();
         if let Some(kept) = at.get_mut(&relay.peer()) {
             let another = add(&mut kept.hints, relay);
-            if kept.stands {
+            if kept.stands.is_some() {
                 let _ = sender.send(Ok(()));
                 return None;
             }
@@ -191,7 +225,8 @@ impl Relays {
             stop: begin.stop.clone(),
             hints,
             another: Arc::clone(&begin.another),
-            stands: false,
+            stands: None,
+            places: Vec::new(),
             waiting: vec![sender],
         };
         at.insert(relay.peer(), kept);
@@ -212,12 +247,10 @@ impl Relays {
         true
     }
 
-    /// The relays at which the node is registered now, in no order.
+    /// The relays at which the node is registered now, in no order: those that were given, or others of their fleets.
     #[must_use]
     pub fn registered(&self) -> Vec<PeerId> {
-        let at = self.state.at();
-        let stand = at.iter().filter(|(_, kept)| kept.stands);
-        stand.map(|(relay, _)| *relay).collect()
+        self.state.registered()
     }
 }
 
@@ -228,36 +261,56 @@ struct Begin {
     another: Arc<Notify>,
 }
 
-/// Registers, renews, and begins anew whenever that fails.
-async fn stay(node: &Node, state: &State, relay: PeerId, another: &Notify) {
+/// Registers, renews, and begins anew whenever that fails: at the relay that was asked for, or elsewhere.
+async fn stay(node: &Node, state: &State, home: PeerId, another: &Notify) {
     let mut backoff = Backoff::default().with_network(&node.network());
-    let report = |reason: String| node.emit(RelayEvent::Unregistered { relay, reason });
     // Attempts that fail for the same reason one after the other are one event.
     let mut last = String::new();
+    let mut round = Round::new(home);
+    // At a relay that is about to end, until there is another one.
+    let mut leaving: Option<Box<Registration>> = None;
     loop {
-        let address = state.address(relay);
+        let address = state.address(home, &round.at);
+        let relay = address.peer();
+        let report = |reason: String| node.emit(RelayEvent::Unregistered { relay, reason });
         let attempt = tokio::select! {
             attempt = once(node, state, &address) => attempt,
-            () = another.notified() => continue,
+            () = another.notified() => {
+                round = Round::new(home);
+                continue;
+            }
         };
-        match attempt {
+        let pause = match attempt {
             Ok((session, registration)) => {
-                state.notify(relay, Ok(()));
+                drop(leaving.take());
+                state.notify(home, Ok(relay));
                 node.emit(RelayEvent::Registered { relay });
                 let since = Instant::now();
-                let reason = keep(state, session, registration).await;
-                if let Some(kept) = state.at().get_mut(&relay) {
-                    kept.stands = false;
+                let end = keep(state, session, registration).await;
+                if let Some(kept) = state.at().get_mut(&home) {
+                    kept.stands = None;
                 }
-                report(reason);
                 last.clear();
                 backoff.reset_after(since.elapsed());
+                round.tried.clear();
+                match end {
+                    End::Leaving(registration) => {
+                        leaving = Some(registration);
+                        report("the relay is about to end".into());
+                        round.go_on(state, false)
+                    }
+                    // It may be the way alone, and the relay be there.
+                    End::Lost(reason) => {
+                        report(reason);
+                        Pause::Longer
+                    }
+                }
             }
             Err(error) => {
-                let (reason, is_transient) = (error.reason(), error.is_retryable());
+                let (reason, is_retryable) = (error.reason(), error.is_retryable());
                 // Who waits has it then, and need not hear it twice.
-                let reported = state.notify(relay, Err(&error));
-                if !is_transient {
+                let reported = state.notify(home, Err(&error));
+                if !is_retryable && relay == home {
                     if !reported {
                         node.emit(RelayEvent::GivenUp { relay, reason });
                     }
@@ -267,13 +320,75 @@ async fn stay(node: &Node, state: &State, relay: PeerId, another: &Notify) {
                     report(reason.clone());
                 }
                 last = reason;
+                if error.is_transient() || relay != home {
+                    round.go_on(state, error.is_full())
+                } else {
+                    Pause::Longer
+                }
             }
-        }
+        };
+        let pause = async {
+            match pause {
+                Pause::Longer => backoff.wait().await,
+                Pause::Spread => sleep(by_chance(SPREAD)).await,
+            }
+        };
         tokio::select! {
-            () = backoff.wait() => {}
-            () = another.notified() => {}
+            () = pause => {}
+            () = another.notified() => round = Round::new(home),
         }
     }
+}
+
+/// What comes before the next attempt.
+enum Pause {
+    Longer,
+    Spread,
+}
+
+/// Which relays of a fleet were tried, one after the other.
+struct Round {
+    home: PeerId,
+    tried: Vec<PeerId>,
+    /// The one whose turn it is.
+    at: Place,
+}
+
+impl Round {
+    fn new(home: PeerId) -> Self {
+        Self {
+            home,
+            tried: Vec::new(),
+            at: (home, Vec::new()),
+        }
+    }
+
+    /// The next one: by chance, or the one that was named first. When each had its turn it begins anew, after a longer pause.
+    fn go_on(&mut self, state: &State, first: bool) -> Pause {
+        let (known, last) = (&state.known, self.at.0);
+        self.tried.push(last);
+        // One that was asked for twice is to be at two of them.
+        let taken = state.registered();
+        let mut others = known.others(last);
+        if !first {
+            shuffle(&mut others);
+        }
+        let of_home = known.others(self.home);
+        let next = others.into_iter().chain(of_home);
+        let next = next.chain([(self.home, Vec::new())]);
+        let mut next = next.filter(|(id, _)| !self.tried.contains(id) && !taken.contains(id));
+        if let Some(next) = next.next() {
+            self.at = next;
+            return Pause::Spread;
+        }
+        *self = Self::new(self.home);
+        Pause::Longer
+    }
+}
+
+fn by_chance(most: Duration) -> Duration {
+    let millis = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(chance() % millis.max(1))
 }
 
 async fn once(
@@ -281,10 +396,13 @@ async fn once(
     state: &State,
     relay: &PeerAddr,
 ) -> Result<(Session, Registration), RegisterError> {
-    let lifetime = state.lifetime;
+    let (lifetime, known) = (state.lifetime, &state.known);
     let registered = node.on_session(relay, |session| {
-        let session = session.clone();
-        Box::pin(async move { Registration::at(&session, lifetime).await })
+        let (session, known) = (session.clone(), Arc::clone(known));
+        Box::pin(async move {
+            let relay = session.peer().id();
+            Registration::hearing(&session, lifetime, |answer| known.hear(relay, answer)).await
+        })
     });
     registered.await.map_err(|error| match error {
         OnSessionError::Dial(error) => error.into(),
@@ -292,21 +410,43 @@ async fn once(
     })
 }
 
-/// Renews in time until that fails, or the session is over; why.
-async fn keep(state: &State, session: Session, mut registration: Registration) -> String {
+/// How a registration ends.
+enum End {
+    Lost(String),
+    /// The relay is about to end.
+    Leaving(Box<Registration>),
+}
+
+/// Renews in time until that fails, or the session is over.
+async fn keep(state: &State, session: Session, mut registration: Registration) -> End {
     let relay = registration.relay();
     loop {
+        let mut leaving = false;
+        let heard = |answer: &Answer| {
+            state.known.hear(relay, answer);
+            if answer.is_taken_over() {
+                state.node.emit(RelayEvent::TakenOver { relay });
+            }
+            // Where there is nowhere to go, it stays as long as it can.
+            leaving = answer.is_leaving() && !state.known.others(relay).is_empty();
+            !leaving
+        };
         tokio::select! {
             () = sleep(registration.lifetime() / 2) => {}
-            end = session.closed() => return end.to_string(),
-            why = registration.ended(|| state.node.emit(RelayEvent::TakenOver { relay })) => {
+            end = session.closed() => return End::Lost(end.to_string()),
+            why = registration.ended_hearing(heard) => {
+                if leaving {
+                    return End::Leaving(Box::new(registration));
+                }
                 // The session tells more, if it is not the registration alone.
                 let end = timeout(MOMENT, session.closed()).await;
-                return end.map_or(why, |end| end.to_string());
+                return End::Lost(end.map_or(why, |end| end.to_string()));
             }
         }
-        if let Err(error) = registration.renew(&session, state.lifetime).await {
-            return error.to_string();
+        let heard = |answer: &Answer| state.known.hear(relay, answer);
+        let renewed = registration.renew_hearing(&session, state.lifetime, heard);
+        if let Err(error) = renewed.await {
+            return End::Lost(error.to_string());
         }
     }
 }
@@ -321,7 +461,9 @@ impl Protocol for Circuits {
     }
 
     fn admission(&self, _name: &str) -> Admission {
-        Admission::Access(Access::peers(self.0.at().keys().copied()))
+        let at = self.0.at();
+        let places = at.values().flat_map(|kept| &kept.places);
+        Admission::Access(Access::peers(at.keys().chain(places).copied()))
     }
 
     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
@@ -343,7 +485,7 @@ impl Protocol for Circuits {
 }
 
 /// The way through a relay.
-struct ThroughRelay;
+struct ThroughRelay(Arc<Known>);
 
 impl Route for ThroughRelay {
     fn connect<'a>(
@@ -351,6 +493,19 @@ impl Route for ThroughRelay {
         session: &'a Session,
         target: PeerId,
     ) -> BoxFuture<'a, Result<Stream, RouteError>> {
-        Box::pin(async move { dial(session, target).await.map_err(RouteError::from) })
+        Box::pin(async move {
+            let relay = session.peer().id();
+            let heard = |answer: &Answer| match answer.status() {
+                Status::Done => self.0.hear_of(relay, target, answer),
+                Status::NotRegistered => self.0.forget_nearer(relay, target),
+                _ => self.0.hear(relay, answer),
+            };
+            let circuit = dial_hearing(session, target, heard).await;
+            circuit.map_err(RouteError::from)
+        })
+    }
+
+    fn beside(&self, relay: PeerId, target: PeerId) -> Beside {
+        self.0.beside(relay, target)
     }
 }

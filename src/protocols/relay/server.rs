@@ -1,11 +1,12 @@
 //! The relay's side: a protocol of a node that takes registrations and carries circuits.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::identity::{Lineage, PeerId, UnixTime};
 use crate::mux::Substream;
@@ -17,14 +18,22 @@ use crate::protocols::pool::Holder;
 use crate::session::reserved::{CODE_OFFER, CODE_USE};
 #[cfg(feature = "nat")]
 use crate::wire::receive;
-use crate::wire::{linger_close, send};
+use crate::wire::{Status, linger_close, send};
 
+use super::circuits::Asker;
 use super::config::RelayConfig;
-use super::inner::{Inner, Refusal};
-use super::message::{Answer, DIAL, REGISTER};
+use super::fleet::Order;
+use super::inner::{Inner, Joined, Refusal};
+use super::message::{Answer, DIAL, MAX_OTHERS, MEMBER, REGISTER};
 #[cfg(feature = "nat")]
 use super::seen::{SEEN, Seen, SeenAt};
 use super::{circuits, registering};
+
+/// How often the other members of a fleet hear what this one holds, if that has changed.
+const TELL_LOAD: Duration = Duration::from_secs(5);
+
+/// How often a relay that is about to end looks whether all have gone.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Counters and gauges of a relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,19 +72,49 @@ impl Relay {
     pub fn on(node: &Node, config: RelayConfig) -> Result<Self, ProtocolError> {
         let chain = node.identity().chain().into();
         let lineage = Lineage::new(node.id(), chain, UnixTime::now());
+        let fleet = config.fleet.clone();
         let mut inner = Inner::new(node.id(), config);
+        inner.fleet = fleet.map(|fleet| Joined {
+            fleet,
+            node: node.handle(),
+        });
         inner.former = lineage.former().to_vec();
         let relay = Self {
             inner: Arc::new(inner),
             node: node.handle(),
         };
         node.add_protocol(Arc::new(relay.clone()))?;
+        if relay.inner.fleet.is_some() {
+            node.add_protocol(Arc::new(Member(relay.clone())))?;
+            relay.inner.tell_load();
+            let tells = tell_load(Arc::downgrade(&relay.inner));
+            // Outside a runtime nobody is served, and there is no load.
+            if tokio::runtime::Handle::try_current().is_ok() {
+                node.spawn(tells);
+            }
+        }
         Ok(relay)
     }
 
     /// Changes whom it serves. Circuits that are there go on, and registrations until they are renewed.
     pub fn set_access(&self, access: Access) {
         *self.inner.access() = access;
+    }
+
+    /// Takes no registrations any more, tells those who have one that this relay is about to end, and which others of its fleet there
+    /// are, and waits until they have gone there, or for so long. Circuits go on; there is no way back.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the wait up, and nothing else.
+    pub async fn leave(&self, patience: Duration) {
+        self.inner.leaving.cancel();
+        self.inner.tell_load();
+        let gone = async {
+            while self.inner.registrations().len() > 0 {
+                sleep(LOOK).await;
+            }
+        };
+        let _ = timeout(patience, gone).await;
     }
 
     /// Counters and gauges.
@@ -128,7 +167,13 @@ impl Relay {
             }
             return;
         }
+        let known = [REGISTER, MEMBER].into_iter().find(|it| *it == service);
+        let service = known.unwrap_or(DIAL);
         let registers = service == REGISTER;
+        let asker = match service {
+            MEMBER => Asker::Member(holder.id),
+            _ => Asker::Peer(&holder),
+        };
         let Ok(mut stream) = incoming.accept().await else {
             return;
         };
@@ -137,10 +182,9 @@ impl Relay {
                 registering::serve(&self.inner, &self.node, &mut stream, &context, &holder).await;
             served.map_err(|refusal| (stream, refusal))
         } else {
-            circuits::serve(&self.inner, stream, &context, &holder).await
+            circuits::serve(&self.inner, stream, &context, asker).await
         };
         if let Err((stream, refusal)) = refused {
-            let service = if registers { REGISTER } else { DIAL };
             let reason = Refused::Other(refusal.to_string());
             self.node.emit_refused(holder.id, service, reason);
             self.refuse(stream, &refusal).await;
@@ -174,7 +218,10 @@ impl Relay {
     /// Says why not, and leaves it to the peer to end the substream: a reset could overtake the answer.
     async fn refuse(&self, mut stream: Onion<Substream>, refusal: &Refusal) {
         self.inner.counts.refused.fetch_add(1, Ordering::Relaxed);
-        let answer = Answer::refused(refusal.status, &refusal.reason);
+        let mut answer = Answer::refused(refusal.status, &refusal.reason);
+        if refusal.status == Status::Full {
+            answer = answer.with_others(self.inner.others(Order::Emptiest, MAX_OTHERS));
+        }
         let patience = self.inner.config.patience;
         if matches!(
             timeout(patience, send(&mut stream, &answer)).await,
@@ -218,6 +265,47 @@ impl Protocol for Relay {
     // Circuits of others keep nobody from shutting down.
     fn delays_shutdown(&self) -> bool {
         false
+    }
+}
+
+/// What a relay is for the other members of its fleet.
+struct Member(Relay);
+
+impl Protocol for Member {
+    fn names(&self) -> &[&'static str] {
+        &[MEMBER]
+    }
+
+    fn admission(&self, _name: &str) -> Admission {
+        let fleet = self.0.inner.fleet.as_ref();
+        Admission::Access(fleet.map_or(Access::Nobody, |joined| joined.fleet.members()))
+    }
+
+    fn refusal(&self) -> &'static str {
+        "this relay's fleet does not have you: give your id at its --fleet-peer"
+    }
+
+    fn keeps_session(&self) -> bool {
+        false
+    }
+
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.0.serve_one(call).await })
+    }
+
+    fn delays_shutdown(&self) -> bool {
+        false
+    }
+}
+
+/// Tells the fleet now and then what this relay holds.
+async fn tell_load(relay: Weak<Inner>) {
+    loop {
+        sleep(TELL_LOAD).await;
+        let Some(relay) = relay.upgrade() else {
+            return;
+        };
+        relay.tell_load();
     }
 }
 

@@ -1,0 +1,106 @@
+//! From one member of a fleet to another: the nearer end asks for a circuit in the name of a peer that has asked there, and the farther
+//! one decides whether it serves that peer.
+//!
+//! There is one session with each member, the node's own, dialled when it is needed. Who asks at the farther end is a member by its proven
+//! key; whom it names is its word, which is believed of members alone, and gives that peer nothing but what this relay gives it.
+
+use std::sync::atomic::Ordering;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::identity::PeerId;
+use crate::mux::Substream;
+use crate::node::{Access, Node, OnSessionError, PeerAddr};
+use crate::onion::Onion;
+use crate::protocols::pool::{Holder, Place};
+use crate::wire::Status;
+
+use super::client;
+use super::error::RelayError;
+use super::inner::{Inner, Joined, Refusal};
+use super::message::ForPeer;
+
+/// Asks a member for a circuit to a peer that is registered there.
+pub(super) async fn ask(
+    relay: &Inner,
+    member: PeerId,
+    target: PeerId,
+    from: &Holder,
+) -> Result<Onion<Substream>, Refusal> {
+    let unreachable = || Refusal::of(Status::Unreachable);
+    let Joined { fleet, node } = relay.fleet.as_ref().ok_or_else(unreachable)?;
+    let mut address = PeerAddr::new(member);
+    for hint in fleet.addresses(member) {
+        address = address.clone().with_hint(hint).unwrap_or(address);
+    }
+    let request = ForPeer::new(target, from.id, &from.former, from.place.map(told));
+    let far = open(node, &address, &request).await;
+    let far = far.map_err(|error| match error {
+        OnSessionError::Open(RelayError::Refused { status, reason, .. }) => {
+            Refusal { status, reason }
+        }
+        _ => Refusal {
+            status: Status::Unreachable,
+            reason: format!("its relay {}\u{2026} does not answer", member.short()),
+        },
+    })?;
+    fleet.counts().outbound.fetch_add(1, Ordering::Relaxed);
+    Ok(far)
+}
+
+async fn open(
+    node: &Node,
+    address: &PeerAddr,
+    request: &ForPeer,
+) -> Result<Onion<Substream>, OnSessionError<RelayError>> {
+    let opened = node.on_session(address, |session| {
+        let (session, request) = (session.clone(), request.clone());
+        Box::pin(async move { client::across(&session, &request).await })
+    });
+    opened.await.map(|(_, far)| far)
+}
+
+/// Whom a member names, as this relay counts it.
+pub(super) fn caller(relay: &Inner, asked: &ForPeer) -> Holder {
+    let mut caller = Holder {
+        id: asked.from(),
+        former: asked.former(),
+        place: asked.place().map(Place::Told),
+        named: false,
+    };
+    if let Some(Joined { fleet, .. }) = &relay.fleet {
+        let callers = fleet.callers();
+        // By this relay's own list: what the other one has called it by, it says to nobody.
+        caller.named =
+            matches!(callers, Access::Peers(_)) && caller.ids().any(|id| callers.lists(&id));
+    }
+    caller
+}
+
+/// Whether this relay serves a peer that has asked at another member.
+pub(super) fn serves(relay: &Inner, caller: &Holder) -> bool {
+    let Some(Joined { fleet, .. }) = &relay.fleet else {
+        return false;
+    };
+    let callers = fleet.callers();
+    if !relay.serves(caller) || !caller.ids().any(|id| callers.lists(&id)) {
+        return false;
+    }
+    fleet.counts().inbound.fetch_add(1, Ordering::Relaxed);
+    true
+}
+
+/// A place as it is told to another member: it tells two hosts apart, and is no address.
+fn told(place: Place) -> [u8; 16] {
+    let text = match place {
+        Place::Host(source) => source.to_string(),
+        Place::Relay(relay) => format!("relay {relay}"),
+        Place::Told(token) => return token,
+    };
+    let mut token = [0; 16];
+    let hash = Sha256::digest(text.as_bytes());
+    for (to, from) in token.iter_mut().zip(hash) {
+        *to = from;
+    }
+    token
+}

@@ -1,0 +1,325 @@
+//! What this member has to tell the store: itself, and who is registered here.
+//!
+//! Each change waits until the store has it. While the store is away they collapse, one a peer: so what waits is bounded by the
+//! registrations that there are, and those that there were when the store was last heard of. One batch is with the store at a time;
+//! one that failed is tried again before anything else, since nobody knows how much of it the store has.
+//!
+//! ```text
+//!    register, renew            next_batch              written
+//!  ------------------> queued -------------> in flight -----------> entered
+//!                        ^                      |                      |
+//!                        +-------- failed ------+                      |
+//!                        +-------- lease_lost, or somebody else has deleted it
+//! ```
+//!
+//! **The fence** says which of two registrations of one peer is the newer one: the revision of the store at which it was first written.
+//! Whoever enters a registration again, after its lease was lost, writes the old number with it, or what has stood here all the time would pass
+//! for newer than what the peer has made elsewhere meanwhile. A registration that was made while the store was away gets the last
+//! revision that was known here: it loses against all that was entered elsewhere since.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::identity::PeerId;
+
+use super::entry::{About, Key, Registered};
+
+/// Something to put in the store, or to delete from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Below the fleet's prefix.
+    pub key: String,
+    /// Nothing: the key is to be deleted.
+    pub value: Option<Vec<u8>>,
+}
+
+/// What is to be written next, all of it under this member's lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Batch {
+    /// Its number, for [`written`](super::Fleet::written) and [`failed`](super::Fleet::failed).
+    pub number: u64,
+    /// Each key once.
+    pub writes: Vec<Write>,
+}
+
+#[derive(Debug)]
+struct Own {
+    /// None: it is gone, and to be deleted.
+    wanted: Option<Wanted>,
+    /// 0 while only the store can say.
+    fence: u64,
+    /// Which registration this is; another one has another fence.
+    turn: u64,
+    /// Of its last writing that is known.
+    revision: u64,
+    queued: bool,
+    /// The store has it, or may have.
+    entered: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Wanted {
+    end: u64,
+    heir: Option<PeerId>,
+    count: u32,
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub(super) struct OwnSide {
+    registrations: HashMap<PeerId, Own>,
+    queue: VecDeque<PeerId>,
+    about: Option<About>,
+    about_queued: bool,
+    flight: Option<Flight>,
+    numbers: u64,
+    turns: u64,
+    /// What a new registration gets while the store is away.
+    away: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    number: u64,
+    about: bool,
+    peers: Vec<(PeerId, u64)>,
+}
+
+impl OwnSide {
+    /// A new registration of a peer, or one more.
+    pub(super) fn register(&mut self, peer: PeerId, end: u64, heir: Option<PeerId>, count: u32) {
+        self.turns += 1;
+        let (turn, fence) = (self.turns, self.away.unwrap_or(0));
+        let own = self.registrations.entry(peer).or_insert(Own {
+            wanted: None,
+            fence,
+            turn,
+            revision: 0,
+            queued: false,
+            entered: false,
+        });
+        (own.fence, own.turn) = (fence, turn);
+        own.wanted = Some(Wanted { end, heir, count });
+        self.enqueue(peer);
+    }
+
+    /// It lasts longer, or there are more or fewer of them.
+    pub(super) fn renew(&mut self, peer: PeerId, end: Option<u64>, count: u32) {
+        let Some(own) = self.registrations.get_mut(&peer) else {
+            return;
+        };
+        let Some(wanted) = &mut own.wanted else {
+            return;
+        };
+        let end = end.unwrap_or(wanted.end);
+        if (wanted.end, wanted.count) != (end, count) {
+            (wanted.end, wanted.count) = (end, count);
+            self.enqueue(peer);
+        }
+    }
+
+    /// Nobody is registered by this id any more.
+    pub(super) fn remove(&mut self, peer: PeerId) {
+        let Some(own) = self.registrations.get_mut(&peer) else {
+            return;
+        };
+        own.wanted = None;
+        if own.entered {
+            self.enqueue(peer);
+        } else {
+            // It leaves the queue when its turn comes.
+            self.registrations.remove(&peer);
+        }
+    }
+
+    pub(super) fn set_about(&mut self, about: About) {
+        if self.about.as_ref() != Some(&about) {
+            self.about = Some(about);
+            self.about_queued = true;
+        }
+    }
+
+    fn enqueue(&mut self, peer: PeerId) {
+        if let Some(own) = self.registrations.get_mut(&peer)
+            && !own.queued
+        {
+            own.queued = true;
+            self.queue.push_back(peer);
+        }
+        self.tidy();
+    }
+
+    /// Ids in the queue whose registrations went before they were written take no more room than those that are there.
+    fn tidy(&mut self) {
+        if self.queue.len() > 64 + 2 * self.registrations.len() {
+            let all = &self.registrations;
+            let mut seen = std::collections::HashSet::new();
+            self.queue
+                .retain(|peer| all.get(peer).is_some_and(|own| own.queued) && seen.insert(*peer));
+        }
+    }
+
+    pub(super) fn has_more(&self) -> bool {
+        self.flight.is_none() && (self.about_queued || self.waits())
+    }
+
+    fn waits(&self) -> bool {
+        let queued = |peer| self.registrations.get(peer).is_some_and(|own| own.queued);
+        self.queue.iter().any(queued)
+    }
+
+    /// At most so many writes; nothing while one is in flight.
+    pub(super) fn next_batch(&mut self, own_id: PeerId, most: usize) -> Option<Batch> {
+        if self.flight.is_some() {
+            return None;
+        }
+        let mut writes = Vec::new();
+        let about = self.about.as_ref().filter(|_| self.about_queued);
+        if let Some(about) = about {
+            writes.push(Write {
+                key: Key::Member(own_id).text(),
+                value: Some(about.encode()),
+            });
+        }
+        let about = about.is_some();
+        let mut peers = Vec::new();
+        while writes.len() < most.max(1) {
+            let Some(peer) = self.queue.pop_front() else {
+                break;
+            };
+            // Gone before it was written, or here twice.
+            let Some(own) = self.registrations.get_mut(&peer).filter(|own| own.queued) else {
+                continue;
+            };
+            own.queued = false;
+            own.entered = true;
+            let value = own.wanted.as_ref().map(|wanted| Registered {
+                end: wanted.end,
+                fence: own.fence,
+                heir: wanted.heir,
+                count: wanted.count,
+            });
+            peers.push((peer, own.turn));
+            let relay = own_id;
+            writes.push(Write {
+                key: Key::Registration { peer, relay }.text(),
+                value: value.map(|value| value.encode()),
+            });
+        }
+        if writes.is_empty() {
+            return None;
+        }
+        self.about_queued = false;
+        self.numbers += 1;
+        let number = self.numbers;
+        self.flight = Some(Flight {
+            number,
+            about,
+            peers,
+        });
+        Some(Batch { number, writes })
+    }
+
+    fn landed(&mut self, number: u64) -> Option<Flight> {
+        self.flight.take_if(|flight| flight.number == number)
+    }
+
+    /// The store has a batch, at this revision.
+    pub(super) fn written(&mut self, number: u64, revision: u64) {
+        let Some(flight) = self.landed(number) else {
+            return;
+        };
+        for (peer, turn) in flight.peers {
+            let Some(own) = self.registrations.get_mut(&peer) else {
+                continue;
+            };
+            own.revision = own.revision.max(revision);
+            if own.turn == turn && own.fence == 0 {
+                own.fence = revision;
+            }
+            if own.wanted.is_none() && !own.queued {
+                self.registrations.remove(&peer);
+            }
+        }
+    }
+
+    /// Nobody knows what of a batch the store has.
+    pub(super) fn failed(&mut self, number: u64) {
+        let Some(flight) = self.landed(number) else {
+            return;
+        };
+        self.about_queued |= flight.about;
+        for (peer, _) in flight.peers.into_iter().rev() {
+            if let Some(own) = self.registrations.get_mut(&peer) {
+                own.queued = true;
+                self.queue.push_front(peer);
+            }
+        }
+    }
+
+    /// The store has forgotten all that this member has entered.
+    pub(super) fn lease_lost(&mut self) {
+        self.flight = None;
+        self.about_queued = self.about.is_some();
+        self.queue.clear();
+        self.registrations.retain(|_, own| own.wanted.is_some());
+        for (peer, own) in &mut self.registrations {
+            (own.queued, own.entered) = (true, false);
+            self.queue.push_back(*peer);
+        }
+    }
+
+    /// The store is not heard of, and what it knew last had this revision; or it is heard of again.
+    pub(super) fn set_away(&mut self, away: Option<u64>) {
+        if let (None, Some(known)) = (self.away, away) {
+            // Those that wait for a number were made before this moment.
+            for own in self.registrations.values_mut() {
+                if own.fence == 0 {
+                    own.fence = known.max(1);
+                }
+            }
+        }
+        self.away = away.map(|known| known.max(1));
+    }
+
+    /// Somebody has deleted what this member has entered: it is entered again.
+    pub(super) fn deleted(&mut self, peer: PeerId, revision: u64) {
+        if let Some(own) = self.registrations.get(&peer)
+            && own.wanted.is_some()
+            && own.revision < revision
+        {
+            self.enqueue(peer);
+        }
+    }
+
+    pub(super) fn deleted_about(&mut self) {
+        self.about_queued = self.about.is_some();
+    }
+
+    /// The fence of a registration here; the highest there is while the store has not said.
+    pub(super) fn fence(&self, peer: PeerId) -> Option<u64> {
+        let own = self.registrations.get(&peer)?;
+        own.wanted.as_ref()?;
+        Some(if own.fence == 0 { u64::MAX } else { own.fence })
+    }
+
+    /// Whose former id this is, as registered here; none where it is a peer's own.
+    pub(super) fn heir(&self, peer: PeerId) -> Option<PeerId> {
+        let own = self.registrations.get(&peer)?;
+        own.wanted.as_ref()?.heir
+    }
+
+    /// Registrations here by each id, and changes that the store does not have yet.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let there = self.registrations.values();
+        let there = there.filter(|own| own.wanted.is_some()).count();
+        let waiting = self.registrations.values().filter(|own| own.queued).count();
+        let flying = self.flight.as_ref().map_or(0, |flight| flight.peers.len());
+        (there, waiting + flying)
+    }
+
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.registrations.len() + self.queue.len()
+    }
+}
