@@ -44,7 +44,7 @@ Example:
   cepa share web=8080 --relay cepa://RELAYID@tcp:HOST:7711")]
 pub(crate) struct Share {
     /// A service: its name, and the address behind it, as in web=8080 (a port of this machine) or
-    /// sh=exec:bash,pty=yes. 8080 and files:DIR need no name
+    /// sh=exec:bash,pty=yes. Without a name, it is called by its port, program, socket or device
     #[arg(value_name = "NAME=ADDR", required = true)]
     pub(crate) services: Vec<Service>,
     /// Be reachable through this relay, cepa://RELAYID@ADDR or @NAME (repeatable)
