@@ -435,9 +435,10 @@ fn unnamed(word: &str) -> Option<String> {
     let stem = |path: &Path| Some(path.file_stem()?.to_str()?.to_owned());
     let name = match place.target() {
         transports::Target::Tcp { port, .. } => Some(port.to_string()),
-        transports::Target::Unix { path, .. } => stem(path),
         transports::Target::Exec { argv, .. } => stem(Path::new(argv.first()?)),
-        transports::Target::Serial { path, .. } => stem(path),
+        transports::Target::Unix { path, .. } | transports::Target::Serial { path, .. } => {
+            stem(path)
+        }
         _ => None,
     };
     name.filter(|name| service_name(name).is_ok())
