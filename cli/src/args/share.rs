@@ -63,9 +63,8 @@ pub(crate) struct Share {
     /// Until when it can be used, as `date -Is` prints a time: 2026-12-24T18:00:00+01:00
     #[arg(long, value_name = "TIME", value_parser = until, conflicts_with = "lasts")]
     pub(crate) until: Option<UnixTime>,
-    /// How often it can be used; each connect, console or forward that has
-    /// opened a service is one use. Default: any number of
-    /// times
+    /// How often it can be used; each connect, console or forward that has opened a service is one use.
+    /// Default: any number of times
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) uses: Option<u32>,
     /// Print a short code instead of the ticket: a number and two words, for a friend with the same relay
