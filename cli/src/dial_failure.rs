@@ -73,7 +73,7 @@ pub(crate) fn somebody_else(
         return Some(Failure::new(
             Code::Identity,
             format!(
-                "at {address}, this machine answered with your own key, and {meant}: \
+                "at {address}, this machine answered with your own key, {presented}, and {meant}: \
                  the address leads back here; give the one of the other machine"
             ),
         ));

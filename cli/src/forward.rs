@@ -80,11 +80,6 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
         );
         return Err(Failure::new(Code::Usage, why));
     }
-    let by_ticket = matches!(args.address, DialTarget::Ticket(_) | DialTarget::Code(_));
-    if !by_ticket && args.locals.iter().any(|local| local.service.is_empty()) {
-        let why = "-L needs the service: LISTEN=SERVICE, for example 5433=db; only a ticket's one service needs no name";
-        return Err(Failure::new(Code::Usage, why));
-    }
     let since = Instant::now();
     let identity = id::load(&args.dialling.identity)?;
     let mut listeners = Vec::new();
@@ -113,6 +108,11 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
     }
     for (_, wanted) in &mut listeners {
         wanted.service = chosen::service(&connection, &wanted.service).await?;
+        if wanted.service.is_empty() {
+            connection.close().await;
+            let why = "the peer does not offer you one service alone, so -L needs its name: LISTEN=SERVICE, for example 5433=db; `cepa services ADDR` lists them";
+            return Err(Failure::new(Code::Usage, why));
+        }
     }
     let mut signals = Signals::watch();
     let wanted: Vec<_> = listeners.iter().map(|(_, it)| it.wanted()).collect();

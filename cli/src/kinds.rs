@@ -79,11 +79,21 @@ mod tests {
 
     #[test]
     fn a_port_and_a_folder_need_no_name() {
-        for (word, name) in [("8080", "8080"), ("files:/tmp,ro", "files")] {
+        for (word, name) in [
+            ("8080", "8080"),
+            ("files:/tmp,ro", "files"),
+            ("tcp:[::1]:80,nodelay=no", "80"),
+            ("exec:bash", "bash"),
+            ("exec:/bin/login,pty=yes", "login"),
+            ("exec:sh -c 'a=b; echo $a'", "sh"),
+            ("unix:/run/db.sock", "db"),
+            ("/dev/ttyUSB0,baud=9600,watch=no", "ttyUSB0"),
+            ("serial:/dev/ttyS1", "ttyS1"),
+        ] {
             let service: Service = word.parse().unwrap();
             assert_eq!(service.name, name);
         }
-        for word in ["0", "65536", "tcp:a:1", "exec:bash", "file"] {
+        for word in ["0", "65536", "file", "pty:/tmp/x", "quic:a:1"] {
             let why = word.parse::<Service>().unwrap_err();
             assert!(why.contains("expected NAME=ADDR"), "{word}: {why}");
         }

@@ -25,9 +25,9 @@ mod called;
 mod child;
 mod chosen;
 mod chunk;
-#[cfg(feature = "forward")]
 #[cfg(feature = "mesh")]
 mod claims;
+#[cfg(feature = "forward")]
 mod client_ahead;
 mod columns;
 mod command_served;

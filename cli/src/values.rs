@@ -7,6 +7,7 @@ use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -371,10 +372,11 @@ impl FromStr for Service {
 
     /// `NAME=ADDR`, or a port or a folder without a name; the name ends at the first `=`, an address may have more of them.
     fn from_str(word: &str) -> Result<Self, String> {
-        let (name, address) = word
-            .split_once('=')
-            .or_else(|| Some((unnamed(word)?, word)))
-            .ok_or("expected NAME=ADDR, for example up=exec:sha256sum")?;
+        let (name, address) = match (unnamed(word), word.split_once('=')) {
+            (Some(name), _) => (name, word),
+            (None, Some((name, address))) => (name.to_owned(), address),
+            (None, None) => return Err("expected NAME=ADDR, for example up=exec:sha256sum".into()),
+        };
         let (address, watch) = watched(address)?;
         let target = match address {
             "echo:" => Target::Echo,
@@ -411,19 +413,35 @@ impl FromStr for Service {
             }
         };
         Ok(Self {
-            name: service_name(name)?,
+            name: service_name(&name)?,
             target,
             watch,
         })
     }
 }
 
-/// What a service is called that has no name of its own: a port by its number, files by what they are.
-fn unnamed(word: &str) -> Option<&str> {
-    let files = FILES.trim_end_matches(':');
-    own_port(word)
-        .map(|_| word)
-        .or_else(|| word.starts_with(FILES).then_some(files))
+/// What a service is called that has no name of its own: a port by its number, files by what they are, a command by its program, a
+/// socket and a device by their file.
+fn unnamed(word: &str) -> Option<String> {
+    if own_port(word).is_some() {
+        return Some(word.to_owned());
+    }
+    if word.starts_with(FILES) {
+        return Some(FILES.trim_end_matches(':').to_owned());
+    }
+    // `NAME=ADDR`, unless what stands in front of the first `=` begins like an address.
+    let address = watched(word).map_or(word, |(address, _)| address);
+    let place: Endpoint = address.parse().ok()?;
+    let stem = |path: &Path| Some(path.file_stem()?.to_str()?.to_owned());
+    let name = match place.target() {
+        transports::Target::Tcp { port, .. } => Some(port.to_string()),
+        transports::Target::Exec { argv, .. } => stem(Path::new(argv.first()?)),
+        transports::Target::Unix { path, .. } | transports::Target::Serial { path, .. } => {
+            stem(path)
+        }
+        _ => None,
+    };
+    name.filter(|name| service_name(name).is_ok())
 }
 
 /// A port alone is at this machine.

@@ -188,3 +188,42 @@ fn only_the_last_line_has_an_exit_code() {
         "{lines:#?}"
     );
 }
+
+#[test]
+fn what_there_is_one_of_needs_no_name() {
+    let (ann, bob) = (Place::new(), Place::new());
+    for (services, works) in [
+        (&["--service", "exec:/bin/cat"][..], true),
+        (
+            &["--service", "exec:/bin/cat", "--service", "up=echo:"],
+            false,
+        ),
+    ] {
+        let words = ["tcp:127.0.0.1:0", "--allow", "any"];
+        let server = ann.serve(&[&words[..], services].concat());
+        let at = server.address();
+        bob.succeeds(&["id", "show"]);
+        let words = ["forward", &at, "-L", "0", "--trust", "any"];
+        if works {
+            let forward = Server::start(&bob, &words);
+            let line = forward.seen().last().unwrap();
+            assert!(line.contains("for cat of"), "{line}");
+            let listed = bob.succeeds(&["services", &at, "--trust", "any"]);
+            assert!(listed.contains("cat"), "{listed}");
+        } else {
+            let line = bob.fails(&words, 2);
+            assert!(line.contains("-L needs its name"), "{line}");
+        }
+    }
+    // Two of one program are two names.
+    let words = [
+        "serve",
+        "tcp:127.0.0.1:0",
+        "--service",
+        "exec:cat",
+        "--service",
+        "exec:cat -u",
+    ];
+    let line = ann.fails(&words, 2);
+    assert!(line.contains("cat"), "{line}");
+}

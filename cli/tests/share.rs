@@ -323,7 +323,7 @@ fn what_one_shares_at_a_relay_does_not_take_the_callers_of_what_one_has_there() 
         "--allow",
         "any",
     ];
-    let _server = Server::start_at(&ann, &words, "reachable at ");
+    let server = Server::start_at(&ann, &words, "reachable at ");
     let served = format!("cepa://{}@relay:{}", own.trim(), &at["cepa://".len()..]);
     let first = Share::start(&ann, &["up=echo:", "--relay", &at]);
     let second = Share::start(&ann, &["other=echo:", "--relay", &at]);
@@ -342,7 +342,7 @@ fn what_one_shares_at_a_relay_does_not_take_the_callers_of_what_one_has_there() 
     let line = ann.fails(&words, 8);
     assert!(line.contains("give another --identity"), "{line}");
     // Once it has ended, the next one has it.
-    drop((_server, first, second));
+    drop((server, first, second));
     let third = Share::start(&ann, &["up=echo:", "--relay", &at]);
     let explained = eve.succeeds(&["explain", &third.ticket]);
     assert!(explained.contains(own.trim()), "{explained}");

@@ -128,10 +128,6 @@ fn wrong_command_lines_are_one_line_and_exit_code_2() {
             "named a",
         ),
         (&["forward", "tcp:127.0.0.1:1"], "--local"),
-        (
-            &["forward", "tcp:127.0.0.1:1", "-L", "5433"],
-            "LISTEN=SERVICE",
-        ),
         (&["forward", "tcp:127.0.0.1:1", "-L", "stdio:=db"], "unix"),
         (&["pipe", "tcp:127.0.0.1:1"], "<ADDR>"),
         (

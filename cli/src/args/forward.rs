@@ -39,7 +39,7 @@ pub(crate) struct Forward {
     pub(crate) address: DialTarget,
     /// Listen here, and forward each connection to this service: a port of this machine, HOST:PORT,
     /// tcp:HOST:PORT, unix:PATH, or rfc2217:HOST:PORT for programs that look for a serial line there
-    /// (pyserial, ser2net; needs no cepa). The one service of a ticket needs no name: -L 8080 (repeatable)
+    /// (pyserial, ser2net; needs no cepa). The only service that there is needs no name: -L 8080 (repeatable)
     #[arg(
         short = 'L',
         long = "local",

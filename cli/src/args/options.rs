@@ -1,10 +1,11 @@
 //! Options that several commands have: who we are, and whom we take the other end for.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use clap::{ArgAction, Args, ValueEnum};
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, ArgAction, Args, Command, ValueEnum};
 
 use super::of_mesh::CodeRelay;
 use super::sharing::Sharing;
@@ -103,8 +104,31 @@ pub(crate) struct ByProxy {
     /// `public` (without addresses of private networks), `unmapped` (no router is asked to map a port),
     /// `public,unmapped` or `no`. Default: `direct` in `config.toml`, or yes
     #[arg(long = "direct", global = true, value_name = "yes|public|unmapped|no", hide_possible_values = true,
-          value_parser = PossibleValuesParser::new(DirectChoice::WORDS).try_map(|word| word.parse::<DirectChoice>()))]
+          value_parser = DirectWord)]
     pub(crate) direct: Option<DirectChoice>,
+}
+
+/// A word of `--direct`. Completions know them all; one that is none is told as in a file.
+#[derive(Clone)]
+struct DirectWord;
+
+impl TypedValueParser for DirectWord {
+    type Value = DirectChoice;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<DirectChoice, clap::Error> {
+        let words = StringValueParser::new().try_map(|word| word.parse::<DirectChoice>());
+        words.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let words = DirectChoice::WORDS.into_iter();
+        Some(Box::new(words.map(PossibleValue::new)))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

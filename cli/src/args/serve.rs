@@ -53,7 +53,8 @@ pub(crate) struct Serve {
     #[cfg_attr(feature = "mesh", arg(required_unless_present = "register"))]
     #[cfg_attr(not(feature = "mesh"), arg(required = true))]
     pub(crate) listen: Vec<Endpoint>,
-    /// Offer the service ADDR under this name (repeatable)
+    /// Offer the service ADDR under this name (repeatable). Without a name, it is called by its port,
+    /// program, socket or device: exec:/bin/login is login
     #[arg(long = "service", value_name = "NAME=ADDR")]
     pub(crate) services: Vec<Service>,
     /// Who may connect: a peer id, @NAME of a known peer, `known` for all known peers, or `any`

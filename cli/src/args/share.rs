@@ -44,7 +44,7 @@ Example:
   cepa share web=8080 --relay cepa://RELAYID@tcp:HOST:7711")]
 pub(crate) struct Share {
     /// A service: its name, and the address behind it, as in web=8080 (a port of this machine) or
-    /// sh=exec:bash,pty=yes. 8080 and files:DIR need no name
+    /// sh=exec:bash,pty=yes. Without a name, it is called by its port, program, socket or device
     #[arg(value_name = "NAME=ADDR", required = true)]
     pub(crate) services: Vec<Service>,
     /// Be reachable through this relay, cepa://RELAYID@ADDR or @NAME (repeatable)
@@ -63,8 +63,8 @@ pub(crate) struct Share {
     /// Until when it can be used, as `date -Is` prints a time: 2026-12-24T18:00:00+01:00
     #[arg(long, value_name = "TIME", value_parser = until, conflicts_with = "lasts")]
     pub(crate) until: Option<UnixTime>,
-    /// How often it can be used; each connect, console or forward is one use. Default: any number of
-    /// times
+    /// How often it can be used; each connect, console or forward that has opened a service is one use.
+    /// Default: any number of times
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) uses: Option<u32>,
     /// Print a short code instead of the ticket: a number and two words, for a friend with the same relay

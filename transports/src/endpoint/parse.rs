@@ -104,9 +104,20 @@ impl Endpoint {
     }
 }
 
+/// What begins so is a serial line.
+const DEVICES: &str = "/dev/";
+
 fn parse(text: &str) -> Result<Endpoint, Wrong> {
     if text.contains('\0') {
         return wrong(text.find('\0').unwrap_or(0), "no NUL byte");
+    }
+    if text.starts_with(DEVICES) {
+        // As every terminal program takes a line. Columns are those of what was written.
+        let parsed = parse(&format!("serial:{text}"));
+        return parsed.map_err(|wrong| Wrong {
+            at: wrong.at.saturating_sub("serial:".len()),
+            ..wrong
+        });
     }
     let Some((head, target)) = text.split_once(':') else {
         return wrong_word(
@@ -222,9 +233,6 @@ fn link(options: &str, at: usize) -> Result<LinkSettings, Wrong> {
 
 /// What somebody meant who left the scheme out.
 fn guess(text: &str) -> Option<String> {
-    if text.starts_with("/dev/tty") {
-        return Some(format!("serial:{text}"));
-    }
     if text.starts_with('/') || text.starts_with("./") {
         return Some(format!("unix:{text}"));
     }

@@ -334,6 +334,16 @@ fn parts() {
     assert_eq!(endpoint.with_layers(&[]).to_string(), {
         "serial:/dev/ttyUSB0,baud=9600,data=5,parity=odd"
     });
+    // A device is named as every terminal program takes it.
+    for (short, long) in [
+        ("/dev/ttyUSB0", "serial:/dev/ttyUSB0"),
+        (
+            "/dev/serial/by-id/usb-A:0,baud=9600",
+            "serial:/dev/serial/by-id/usb-A:0,baud=9600",
+        ),
+    ] {
+        assert_eq!(parse(short), parse(long));
+    }
     assert_eq!(
         parse("tcp:[::1]:7").target(),
         &Target::Tcp {
@@ -371,12 +381,8 @@ fn errors_name_the_column_and_the_nearest_word() {
     let cases: &[(&str, usize, &str, Option<&str>)] = &[
         ("", 1, "SCHEME:TARGET", None),
         ("tcp", 1, "SCHEME:TARGET", Some("tcp:")),
-        (
-            "/dev/ttyUSB0",
-            1,
-            "SCHEME:TARGET",
-            Some("serial:/dev/ttyUSB0"),
-        ),
+        // The column is that of what was written.
+        ("/dev/ttyUSB0,buad=9600", 14, "serial's keys", Some("baud")),
         ("/run/x", 1, "SCHEME:TARGET", Some("unix:/run/x")),
         (
             "localhost:7000",
