@@ -181,8 +181,8 @@ pub(crate) async fn where_seen(
         let mut stream = open(session, SEEN).await?;
         exchange(session, &mut stream, &Seen::new(nonce)).await
     });
-    let timed_out = |_| Err(RelayError::TimedOut { relay });
-    let answer: SeenAt = asked.await.unwrap_or_else(timed_out)?;
+    let timed_out = Err(RelayError::TimedOut { relay });
+    let answer: SeenAt = asked.await.unwrap_or(timed_out)?;
     match Status::of(answer.status) {
         Status::Done => {}
         status => {
