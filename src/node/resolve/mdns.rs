@@ -16,11 +16,13 @@
 //! The daemon itself (mdns-sd) keeps all that it takes for an answer, browsing or not, for as long as the answer says, and has no bound. So
 //! its own counts are looked at twice a second: with too many it is ended, which frees them, and another one begins after a
 //! [pause](PAUSE). Who floods a network so keeps this machine from hearing and from being heard, and gets no more than half a second of
-//! memory.
+//! memory; but the daemon reads all packets that wait before it heeds anything else, so one who sends faster than it reads has no bound while
+//! that lasts. There is one such daemon then, and no second one.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -238,26 +240,23 @@ async fn watch_over(whom: Weak<Inner>, hears: watch::Sender<Heard>, mut events: 
     let mut counted = interval(COUNTED);
     counted.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let event = async {
-            match &events {
-                Some(events) => events.recv_async().await.ok(),
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            event = event => match event {
-                Some(event) => {
-                    hears.send_if_modified(|heard| heard.hear(event));
-                }
-                // The daemon has ended.
-                None => events = None,
-            },
+            () = hear_next(&mut events, &hears) => {}
             _ = counted.tick() => {
                 let Some(daemon) = whom.upgrade().map(|inner| inner.running().daemon.clone()) else {
                     return;
                 };
                 let keeps = match daemon {
-                    Some(daemon) => kept(&daemon).await,
+                    Some(daemon) => {
+                        let mut counting = pin!(kept(&daemon));
+                        // What it hears meanwhile is taken, or it would have no bound.
+                        loop {
+                            tokio::select! {
+                                keeps = &mut counting => break keeps,
+                                () = hear_next(&mut events, &hears) => {}
+                            }
+                        }
+                    }
                     // It could not begin.
                     None => i64::MAX,
                 };
@@ -267,12 +266,15 @@ async fn watch_over(whom: Weak<Inner>, hears: watch::Sender<Heard>, mut events: 
                 let Some(daemon) = whom.upgrade().map(|inner| inner.pause()) else {
                     return;
                 };
-                if let Some(Ok(ended)) = daemon.map(|daemon| daemon.shutdown()) {
-                    let _ = timeout(GOODBYE, ended.recv_async()).await;
-                }
+                let ended = daemon.map(|daemon| daemon.shutdown());
                 // Nobody says when they leave.
+                drop(events.take());
                 hears.send_replace(Heard::default());
                 sleep(PAUSE).await;
+                // Packets that come faster than it reads keep it from ending: no second one is there until it has.
+                if let Some(Ok(ended)) = ended {
+                    let _ = ended.recv_async().await;
+                }
                 let Some(inner) = whom.upgrade() else {
                     return;
                 };
@@ -285,6 +287,20 @@ async fn watch_over(whom: Weak<Inner>, hears: watch::Sender<Heard>, mut events: 
                 });
             }
         }
+    }
+}
+
+/// Takes the next thing that a daemon has heard; never ready where nothing is heard.
+async fn hear_next(events: &mut Option<Events>, hears: &watch::Sender<Heard>) {
+    let Some(from) = events else {
+        return std::future::pending().await;
+    };
+    match from.recv_async().await {
+        Ok(event) => {
+            hears.send_if_modified(|heard| heard.hear(event));
+        }
+        // The daemon has ended.
+        Err(_) => *events = None,
     }
 }
 

@@ -58,8 +58,26 @@ fn datagram(kind: u8, random: Word, word: Word) -> [u8; KNOCK] {
 }
 
 fn parts(it: &[u8; KNOCK]) -> (u8, Word, Word) {
-    let [kind, a, b, c, d, e, f, g, h, word @ ..] = *it;
-    (kind, [a, b, c, d, e, f, g, h], word)
+    let (mut random, mut word) = (Word::default(), Word::default());
+    random.copy_from_slice(&it[1..9]);
+    word.copy_from_slice(&it[9..]);
+    (it[0], random, word)
+}
+
+/// For the fuzz target: nothing but a whole datagram is read, and an answer is as long as what it answers.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let Some((heard, words)) = bytes.split_first_chunk::<KNOCK>() else {
+        return;
+    };
+    let word = |at| Word::try_from(words.get(at..at + 8).unwrap_or_default()).unwrap_or_default();
+    let it = Words {
+        ours: word(0),
+        theirs: word(8),
+    };
+    let knocks = [(SocketAddr::from(([198, 51, 100, 2], 4000)), word(16))];
+    let (answer, proves) = (it.answer(heard), it.proves(heard, &knocks));
+    assert!(answer.is_none() || proves.is_none(), "both at once");
 }
 
 #[cfg(test)]

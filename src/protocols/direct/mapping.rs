@@ -275,12 +275,8 @@ mod tests {
         let at = router(1, move |it| {
             told.send(lifetime_asked(it)).unwrap();
             // It says that it maps for ever.
-            Some(pcp_answer(
-                it,
-                u32::MAX.min(lifetime_asked(it) * 1000),
-                6000,
-                SEEN,
-            ))
+            let lifetime = lifetime_asked(it).saturating_mul(u32::MAX);
+            Some(pcp_answer(it, lifetime, 6000, SEEN))
         });
         let (found, by) = by_pcp(at.await, LOCAL).await.unwrap();
         assert_eq!(found, SocketAddr::new(SEEN.into(), 6000));

@@ -113,4 +113,5 @@ impl Protocol for Direct {
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz(bytes: &[u8]) {
     message::fuzz(bytes);
+    knock::fuzz(bytes);
 }

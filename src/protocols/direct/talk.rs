@@ -26,6 +26,9 @@ use super::udp::Udp;
 /// For one answer of the peer, which may have to ask its relay.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// For all that is said and asked until both are ready: what a peer and a relay that are slow on purpose can make this end keep, in time.
+const TALK: Duration = Duration::from_secs(40);
+
 /// How long an attempt waits for another one to end; less than the peer waits for that.
 const TURN: Duration = Duration::from_secs(15);
 
@@ -124,30 +127,8 @@ impl<'a> End<'a> {
 
     /// The end that has dialled. Returns when it is time to begin.
     pub(super) async fn ask(&self) -> Result<Plan<'a>, NotDirect> {
-        let begun = self.begin();
-        let udp = async { Ok(self.udp().await) };
-        // Neither waits for the other, as long as both can come to something.
-        let ((mut stream, nonce, theirs), udp) = tokio::try_join!(begun, udp)?;
-        let for_them = theirs.nonce().ok_or_else(no_sense)?;
-        let seen = self.where_seen(for_them).await?;
-        let (own, offer) = self.offer(for_them, None, seen, udp).await;
-        let theirs = match self.to_try(&theirs, nonce, own) {
-            Ok(theirs) => theirs,
-            Err(why) => {
-                if let Ok(Ok(())) = timeout(
-                    PATIENCE,
-                    send(&mut stream, &Offer::refused(&why.to_string())),
-                )
-                .await
-                {
-                    linger_close(&mut stream, GOODBYE).await;
-                }
-                return Err(why);
-            }
-        };
-        say(&mut stream, &offer).await?;
-        let ready: Word = hear(&mut stream).await?;
-        refused(ready.refusal())?;
+        let agreed = timeout(TALK, self.agree()).await;
+        let (mut stream, theirs) = agreed.map_err(|_| silent())??;
         let until = Instant::now() + READY;
         let mut half = Duration::MAX;
         for _ in 0..PINGS {
@@ -181,13 +162,18 @@ impl<'a> End<'a> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let nonce = nonce()?;
-        let seen = self.where_seen(begin.nonce()).await?;
-        let udp = self.udp_by(seen.quic).await;
-        let (own, offer) = self.offer(begin.nonce(), Some(nonce), seen, udp).await;
-        say(stream, &offer).await?;
-        let theirs: Offer = hear(stream).await?;
-        refused(theirs.refusal())?;
+        let agreed = async {
+            let nonce = nonce()?;
+            let seen = self.where_seen(begin.nonce()).await?;
+            let udp = self.udp_by(seen.quic).await;
+            let (own, offer) = self.offer(begin.nonce(), Some(nonce), seen, udp).await;
+            say(stream, &offer).await?;
+            let theirs: Offer = hear(stream).await?;
+            refused(theirs.refusal())?;
+            Ok((nonce, own, theirs))
+        };
+        let agreed = timeout(TALK, agreed).await;
+        let (nonce, own, theirs) = agreed.map_err(|_| silent())??;
         let planned = match self.to_try(&theirs, nonce, own) {
             Ok(theirs) => self.take_turn(theirs, Instant::now() + TURN).await,
             Err(why) => Err(why),
@@ -207,6 +193,31 @@ impl<'a> End<'a> {
         let go = go.await.map_err(|_| silent())??;
         refused(go.refusal())?;
         Ok(plan)
+    }
+
+    /// What the two say until the peer is ready, and what is tried then.
+    async fn agree(&self) -> Result<(ServiceStream, Theirs), NotDirect> {
+        let begun = self.begin();
+        let udp = async { Ok(self.udp().await) };
+        // Neither waits for the other, as long as both can come to something.
+        let ((mut stream, nonce, theirs), udp) = tokio::try_join!(begun, udp)?;
+        let for_them = theirs.nonce().ok_or_else(no_sense)?;
+        let seen = self.where_seen(for_them).await?;
+        let (own, offer) = self.offer(for_them, None, seen, udp).await;
+        let theirs = match self.to_try(&theirs, nonce, own) {
+            Ok(theirs) => theirs,
+            Err(why) => {
+                let word = Offer::refused(&why.to_string());
+                if let Ok(Ok(())) = timeout(PATIENCE, send(&mut stream, &word)).await {
+                    linger_close(&mut stream, GOODBYE).await;
+                }
+                return Err(why);
+            }
+        };
+        say(&mut stream, &offer).await?;
+        let ready: Word = hear(&mut stream).await?;
+        refused(ready.refusal())?;
+        Ok((stream, theirs))
     }
 
     /// The first word, and the peer's offer with the nonce that it is for.

@@ -176,10 +176,13 @@ pub(crate) async fn where_seen(
         status: Status::Malformed,
         reason: fault.to_owned(),
     };
-    let mut stream = timeout(PATIENCE, open(session, SEEN))
-        .await
-        .unwrap_or(Err(RelayError::TimedOut { relay }))?;
-    let answer: SeenAt = exchange(session, &mut stream, &Seen::new(nonce)).await?;
+    // All of it together.
+    let asked = timeout(PATIENCE, async {
+        let mut stream = open(session, SEEN).await?;
+        exchange(session, &mut stream, &Seen::new(nonce)).await
+    });
+    let timed_out = Err(RelayError::TimedOut { relay });
+    let answer: SeenAt = asked.await.unwrap_or(timed_out)?;
     match Status::of(answer.status) {
         Status::Done => {}
         status => {
