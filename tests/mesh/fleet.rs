@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::circuits::{circuit_when, code};
 use crate::support::{
     MeshNode, address, ask, by_hand, config, eventually, listening, node, offer_echo, soon, through,
 };
@@ -762,6 +763,52 @@ async fn one_member_does_not_take_all_circuits_whatever_peers_it_names() {
     eventually(|| member.node.relay_stats().unwrap().circuits == 0).await;
     let name = PeerId::from_bytes([99; 32]);
     assert_eq!(ask_as_member(&session, hidden.id(), name).await.unwrap(), 0);
+}
+
+/// What the ends of a circuit are told is the same through two relays as through one.
+#[tokio::test]
+async fn two_relays_pass_on_what_one_does() {
+    let store = Store::default();
+    let all = fleet(2, &store).await;
+    let circuit = || async {
+        let known = all_know(&all, &store);
+        circuit_when(&all[1].at, &all[0].at, known).await
+    };
+    // More than there is room for anywhere on the way.
+    let mut there = circuit().await;
+    let sent = vec![7; 3 << 20];
+    let mut back = Vec::new();
+    let send = async {
+        there.near.write_all(&sent).await.unwrap();
+        there.near.shutdown().await.unwrap();
+    };
+    let (_, read) = soon(async { tokio::join!(send, there.far.read_to_end(&mut back)) }).await;
+    read.unwrap();
+    assert!(back == sent);
+    there.far.write_all(b"and the answer").await.unwrap();
+    there.far.shutdown().await.unwrap();
+    back.clear();
+    soon(there.near.read_to_end(&mut back)).await.unwrap();
+    assert_eq!(back, b"and the answer");
+    drop(there);
+    let mut there = circuit().await;
+    there.near.wire_mut().reset(4711);
+    assert_eq!(code(&mut there.far).await, 4711);
+    let mut there = circuit().await;
+    there.far.wire_mut().reset(815);
+    assert_eq!(code(&mut there.near).await, 815);
+    // The farther end's session with its relay, and the two relays' with each other.
+    let mut there = circuit().await;
+    there.registered.close().await;
+    assert_eq!(code(&mut there.near).await, 7);
+    let mut there = circuit().await;
+    all[1].power.cancel();
+    assert_eq!(code(&mut there.near).await, 7);
+    eventually(|| {
+        all.iter()
+            .all(|it| it.node.relay_stats().unwrap().circuits == 0)
+    })
+    .await;
 }
 
 /// A node with a session that outlives its connections.
