@@ -500,8 +500,13 @@ async fn a_full_relay_names_one_that_has_room() {
         offer_echo(&node);
         match soon(node.register(&all[0].at)).await {
             Ok(()) => {}
-            Err(RegisterError::Relay(RelayError::Refused { status, .. })) => {
+            Err(RegisterError::Relay(RelayError::Refused { status, reason, .. })) => {
                 assert_eq!(status, Status::Full);
+                let named = format!("relay {} has room", all[1].id());
+                assert!(
+                    reason == named || reason.starts_with("little is left"),
+                    "{reason}"
+                );
                 assert_eq!(moved(&node, &all, all[0].id()).await.id(), all[1].id());
             }
             Err(error) => panic!("{n}: {error}"),
@@ -730,7 +735,9 @@ async fn what_a_member_asks_for_goes_no_further_and_strangers_ask_nothing() {
     assert_eq!(ask(here.id(), other).await.unwrap(), 2);
     assert_eq!(ask(listed, listed).await.unwrap(), 8);
     assert_eq!(ask(all[0].id(), listed).await.unwrap(), 8);
-    // Who is no member asks for nothing in anybody's name.
+    // Who is no member asks for nothing in anybody's name, as the table has it.
+    let table = include_str!("../../src/node/access_table.txt");
+    assert!(table.contains("\ncepa.relay.member    whom the relay's fleet has\n"));
     let (session, _) = by_hand(&all[0].at).await;
     let refused = ask_as_member(&session, here.id(), listed).await;
     assert!(
@@ -884,7 +891,10 @@ async fn the_farther_relay_decides_whom_it_serves() {
         via(&all[1])
     );
     let error = reach(&other, hidden.id(), &all[0].at).await.unwrap_err();
-    assert_eq!(refusal(&error).0, Status::NotAllowed);
+    let (status, reason) = refusal(&error);
+    assert_eq!(status, Status::NotAllowed);
+    let short = all[1].id().short();
+    assert_eq!(reason, format!("the peer's relay {short}… does not"));
 }
 
 #[tokio::test]
