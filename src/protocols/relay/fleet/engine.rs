@@ -5,6 +5,8 @@
 //! came of it. `apply` takes what the store says, in its order; `begin_sync` and `end_sync` are around all that it has. `find` and
 //! `others` answer.
 
+use std::time::Duration;
+
 use crate::identity::PeerId;
 
 use super::entry::{About, Key};
@@ -62,8 +64,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn next_batch(&mut self, most: usize) -> Option<Batch> {
-        self.own.next_batch(self.id, most)
+    /// At `now` of any clock that goes on; the other time here is that of the world, in which entries end.
+    pub(super) fn next_batch(&mut self, most: usize, now: Duration) -> Option<Batch> {
+        self.own.next_batch(self.id, most, now)
     }
 
     /// Takes in what the store says.
