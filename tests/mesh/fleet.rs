@@ -789,7 +789,7 @@ async fn two_relays_pass_on_what_one_does() {
         there.near.write_all(&sent).await.unwrap();
         there.near.shutdown().await.unwrap();
     };
-    let (_, read) = soon(async { tokio::join!(send, there.far.read_to_end(&mut back)) }).await;
+    let ((), read) = soon(async { tokio::join!(send, there.far.read_to_end(&mut back)) }).await;
     read.unwrap();
     assert!(back == sent);
     there.far.write_all(b"and the answer").await.unwrap();

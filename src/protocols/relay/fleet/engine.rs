@@ -114,13 +114,11 @@ impl Engine {
     pub(super) fn routes(&self, peer: PeerId, here: bool, now: u64) -> Option<Vec<Route>> {
         let own_heir = self.own.heir(peer);
         let ways = match self.view.find(peer, now) {
-            // Who has the id itself is nobody's successor.
-            Ways::Contested if here && own_heir.is_none() => Vec::new(),
-            Ways::Contested => return None,
             Ways::At(ways, heir) if !here || ways.is_empty() || heir == own_heir => ways,
-            Ways::At(_, Some(_)) if own_heir.is_none() => Vec::new(),
-            Ways::At(_, Some(_)) => return None,
+            // Who has the id itself is nobody's successor.
             Ways::At(ways, None) => return Some(members(ways).collect()),
+            _ if here && own_heir.is_none() => Vec::new(),
+            _ => return None,
         };
         // One that the engine does not know of yet was made just now.
         let own = here.then(|| self.own.fence(peer).unwrap_or(u64::MAX));

@@ -113,7 +113,7 @@ fn a_registration_is_seen_elsewhere_until_it_is_removed() {
     register(&mut a, PEER);
     assert!(a.own.due(later()).is_some());
     flush(&mut a, &mut store);
-    assert!(!a.own.due(later()).is_some());
+    assert!(a.own.due(later()).is_none());
     store.tell(&mut b, 0);
     assert_eq!(found(&b, PEER), [A]);
     assert_eq!(found(&a, PEER), [A]);
@@ -473,7 +473,7 @@ fn what_others_write_in_a_members_name_does_not_move_its_own() {
         ..forged
     });
     assert_eq!((found(&a, PEER), found(&a, other)), (vec![A], vec![]));
-    assert!(!a.own.due(later()).is_some());
+    assert!(a.own.due(later()).is_none());
 }
 
 #[test]
