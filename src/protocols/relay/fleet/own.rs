@@ -204,7 +204,8 @@ impl OwnSide {
         if self.flight.is_some() {
             return None;
         }
-        let queued = |peer| self.registrations.get(peer).is_some_and(|own| own.queued);
+        let free = |own: &Own| own.queued && !own.rests;
+        let queued = |peer| self.registrations.get(peer).is_some_and(free);
         if self.about_queued || self.queue.iter().any(queued) {
             return Some(now);
         }
@@ -237,7 +238,11 @@ impl OwnSide {
                 break;
             };
             // Gone before it was written, or here twice.
-            let Some(own) = self.registrations.get_mut(&peer).filter(|own| own.queued) else {
+            let Some(own) = self
+                .registrations
+                .get_mut(&peer)
+                .filter(|own| own.queued && !own.rests)
+            else {
                 continue;
             };
             own.queued = false;
