@@ -23,11 +23,11 @@ use crate::support::{
 type Stream = Onion<Substream>;
 
 /// Both ends of one circuit, and the sessions with the relay.
-struct Circuit {
-    near: Stream,
-    far: Stream,
+pub(crate) struct Circuit {
+    pub(crate) near: Stream,
+    pub(crate) far: Stream,
     dialler: Session,
-    registered: Session,
+    pub(crate) registered: Session,
     _registration: Registration,
 }
 
@@ -40,9 +40,19 @@ async fn message(stream: &mut Stream) -> Vec<u8> {
 
 /// A circuit at a relay, which the two ends may reach at different addresses.
 async fn circuit(registers_at: &PeerAddr, dials_at: &PeerAddr) -> Circuit {
+    circuit_when(registers_at, dials_at, async {}).await
+}
+
+/// The same, of two relays that know of each other's peers once this is over.
+pub(crate) async fn circuit_when(
+    registers_at: &PeerAddr,
+    dials_at: &PeerAddr,
+    known: impl Future<Output = ()>,
+) -> Circuit {
     let (registered, target) = by_hand(registers_at).await;
     let hour = Duration::from_secs(3600);
     let registration = Registration::at(&registered, hour).await.unwrap();
+    known.await;
     let (dialler, from) = by_hand(dials_at).await;
     let request = |peer: PeerId| {
         let begin = [0xa2, 0, 1, 1, 0x58, 0x20];
@@ -60,7 +70,7 @@ async fn circuit(registers_at: &PeerAddr, dials_at: &PeerAddr) -> Circuit {
         .await
         .unwrap();
     far.flush().await.unwrap();
-    assert_eq!(message(&mut near).await[..5], [0xa3, 0, 1, 1, 0]);
+    assert_eq!(message(&mut near).await[1..5], [0, 1, 1, 0]);
     for stream in [&mut near, &mut far] {
         stream.wire_mut().set_timeouts(StreamTimeouts::NONE);
     }
@@ -78,7 +88,7 @@ fn circuits(relay: &MeshNode) -> usize {
 }
 
 /// The code of the reset that a stream ends with.
-async fn code(stream: &mut Stream) -> u32 {
+pub(crate) async fn code(stream: &mut Stream) -> u32 {
     reset_code(&soon(stream.read_u8()).await.unwrap_err())
 }
 

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::circuits::{circuit_when, code};
 use crate::support::{
     MeshNode, address, ask, by_hand, config, eventually, listening, node, offer_echo, soon, through,
 };
@@ -499,8 +500,13 @@ async fn a_full_relay_names_one_that_has_room() {
         offer_echo(&node);
         match soon(node.register(&all[0].at)).await {
             Ok(()) => {}
-            Err(RegisterError::Relay(RelayError::Refused { status, .. })) => {
+            Err(RegisterError::Relay(RelayError::Refused { status, reason, .. })) => {
                 assert_eq!(status, Status::Full);
+                let named = format!("relay {} has room", all[1].id());
+                assert!(
+                    reason == named || reason.starts_with("little is left"),
+                    "{reason}"
+                );
                 assert_eq!(moved(&node, &all, all[0].id()).await.id(), all[1].id());
             }
             Err(error) => panic!("{n}: {error}"),
@@ -729,7 +735,9 @@ async fn what_a_member_asks_for_goes_no_further_and_strangers_ask_nothing() {
     assert_eq!(ask(here.id(), other).await.unwrap(), 2);
     assert_eq!(ask(listed, listed).await.unwrap(), 8);
     assert_eq!(ask(all[0].id(), listed).await.unwrap(), 8);
-    // Who is no member asks for nothing in anybody's name.
+    // Who is no member asks for nothing in anybody's name, as the table has it.
+    let table = include_str!("../../src/node/access_table.txt");
+    assert!(table.contains("\ncepa.relay.member    whom the relay's fleet has\n"));
     let (session, _) = by_hand(&all[0].at).await;
     let refused = ask_as_member(&session, here.id(), listed).await;
     assert!(
@@ -762,6 +770,52 @@ async fn one_member_does_not_take_all_circuits_whatever_peers_it_names() {
     eventually(|| member.node.relay_stats().unwrap().circuits == 0).await;
     let name = PeerId::from_bytes([99; 32]);
     assert_eq!(ask_as_member(&session, hidden.id(), name).await.unwrap(), 0);
+}
+
+/// What the ends of a circuit are told is the same through two relays as through one.
+#[tokio::test]
+async fn two_relays_pass_on_what_one_does() {
+    let store = Store::default();
+    let all = fleet(2, &store).await;
+    let circuit = || async {
+        let known = all_know(&all, &store);
+        circuit_when(&all[1].at, &all[0].at, known).await
+    };
+    // More than there is room for anywhere on the way.
+    let mut there = circuit().await;
+    let sent = vec![7; 3 << 20];
+    let mut back = Vec::new();
+    let send = async {
+        there.near.write_all(&sent).await.unwrap();
+        there.near.shutdown().await.unwrap();
+    };
+    let ((), read) = soon(async { tokio::join!(send, there.far.read_to_end(&mut back)) }).await;
+    read.unwrap();
+    assert!(back == sent);
+    there.far.write_all(b"and the answer").await.unwrap();
+    there.far.shutdown().await.unwrap();
+    back.clear();
+    soon(there.near.read_to_end(&mut back)).await.unwrap();
+    assert_eq!(back, b"and the answer");
+    drop(there);
+    let mut there = circuit().await;
+    there.near.wire_mut().reset(4711);
+    assert_eq!(code(&mut there.far).await, 4711);
+    let mut there = circuit().await;
+    there.far.wire_mut().reset(815);
+    assert_eq!(code(&mut there.near).await, 815);
+    // The farther end's session with its relay, and the two relays' with each other.
+    let mut there = circuit().await;
+    there.registered.close().await;
+    assert_eq!(code(&mut there.near).await, 7);
+    let mut there = circuit().await;
+    all[1].power.cancel();
+    assert_eq!(code(&mut there.near).await, 7);
+    eventually(|| {
+        all.iter()
+            .all(|it| it.node.relay_stats().unwrap().circuits == 0)
+    })
+    .await;
 }
 
 /// A node with a session that outlives its connections.
@@ -837,7 +891,10 @@ async fn the_farther_relay_decides_whom_it_serves() {
         via(&all[1])
     );
     let error = reach(&other, hidden.id(), &all[0].at).await.unwrap_err();
-    assert_eq!(refusal(&error).0, Status::NotAllowed);
+    let (status, reason) = refusal(&error);
+    assert_eq!(status, Status::NotAllowed);
+    let short = all[1].id().short();
+    assert_eq!(reason, format!("the peer's relay {short}… does not"));
 }
 
 #[tokio::test]

@@ -33,9 +33,22 @@ pub(super) async fn ask(
     for hint in fleet.addresses(member) {
         address = address.clone().with_hint(hint).unwrap_or(address);
     }
-    let request = ForPeer::new(target, from.id, &from.former, from.place.map(told));
+    let request = ForPeer::new(
+        target,
+        from.id,
+        &from.former,
+        from.place.map(|at| told(relay.id, at)),
+    );
     let far = open(node, &address, &request).await;
     let far = far.map_err(|error| match error {
+        OnSessionError::Open(RelayError::Refused {
+            status: Status::NotAllowed,
+            reason,
+            ..
+        }) if reason.is_empty() => Refusal {
+            status: Status::NotAllowed,
+            reason: format!("the peer's relay {}\u{2026} does not", member.short()),
+        },
         OnSessionError::Open(RelayError::Refused { status, reason, .. }) => {
             Refusal { status, reason }
         }
@@ -91,8 +104,10 @@ pub(super) fn serves(relay: &Inner, caller: &Holder) -> bool {
 }
 
 /// A place as it is told to another member: it tells two hosts apart, and is no address.
-fn told(place: Place) -> [u8; 16] {
+fn told(relay: PeerId, place: Place) -> [u8; 16] {
     let text = match place {
+        // Of another machine than the same of another member.
+        Place::Host(source) if !source.is_far() => format!("at {relay}"),
         Place::Host(source) => source.to_string(),
         Place::Relay(relay) => format!("relay {relay}"),
         Place::Told(token) => return token,
@@ -103,4 +118,30 @@ fn told(place: Place) -> [u8; 16] {
         *to = from;
     }
     token
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use crate::gate::Source;
+
+    use super::*;
+
+    #[test]
+    fn the_same_host_is_told_by_the_same_token_by_every_member() {
+        let [a, b] = [1, 2].map(|n| PeerId::from_bytes([n; 32]));
+        let host = |text: &str| Place::Host(Source::from(text.parse::<IpAddr>().unwrap()));
+        let (one, other) = (host("192.0.2.1"), host("192.0.2.2"));
+        assert_eq!(told(a, one), told(b, one));
+        assert_ne!(told(a, one), told(a, other));
+        // Of one network of 64 bits all are one.
+        assert_eq!(told(a, host("2001:db8::1")), told(b, host("2001:db8::2")));
+        // This machine is another one for each.
+        let here = Place::Host(Source::HERE);
+        assert_eq!(told(a, here), told(a, host("127.0.0.1")));
+        assert_ne!(told(a, here), told(b, here));
+        assert_ne!(told(a, Place::Relay(a)), told(a, Place::Relay(b)));
+        assert_eq!(told(a, Place::Told([7; 16])), [7; 16]);
+    }
 }

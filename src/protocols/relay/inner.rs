@@ -172,7 +172,8 @@ impl Inner {
         let mut all = lock(&self.by_member);
         let count = all.entry(member).or_default();
         if *count >= most {
-            return Err(Denied::Peer(most));
+            // Whom it names has done nothing for that.
+            return Err(Denied::Full);
         }
         *count += 1;
         let relay = Arc::clone(self);

@@ -192,11 +192,15 @@ impl Elsewhere {
         }
     }
 
+    pub(crate) fn relay(&self) -> PeerId {
+        PeerId::from_bytes(self.relay)
+    }
+
     /// The relay and where it is reached; nothing without an address that may be followed.
     pub(crate) fn read(&self) -> Option<(PeerId, Vec<Hint>)> {
         let hints = self.addresses.iter().filter_map(|text| address(text));
         let hints: Vec<Hint> = hints.take(MAX_PLACES).collect();
-        (!hints.is_empty()).then(|| (PeerId::from_bytes(self.relay), hints))
+        (!hints.is_empty()).then(|| (self.relay(), hints))
     }
 }
 

@@ -218,10 +218,17 @@ impl Relay {
     /// Says why not, and leaves it to the peer to end the substream: a reset could overtake the answer.
     async fn refuse(&self, mut stream: Onion<Substream>, refusal: &Refusal) {
         self.inner.counts.refused.fetch_add(1, Ordering::Relaxed);
-        let mut answer = Answer::refused(refusal.status, &refusal.reason);
+        let mut others = Vec::new();
         if refusal.status == Status::Full {
-            answer = answer.with_others(self.inner.others(Order::Emptiest, MAX_OTHERS));
+            others = self.inner.others(Order::Emptiest, MAX_OTHERS);
         }
+        let reason = match others.first() {
+            Some(emptiest) if refusal.reason.is_empty() => {
+                format!("relay {} has room", emptiest.relay())
+            }
+            _ => refusal.reason.clone(),
+        };
+        let answer = Answer::refused(refusal.status, &reason).with_others(others);
         let patience = self.inner.config.patience;
         if matches!(
             timeout(patience, send(&mut stream, &answer)).await,

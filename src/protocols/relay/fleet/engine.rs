@@ -5,6 +5,8 @@
 //! came of it. `apply` takes what the store says, in its order; `begin_sync` and `end_sync` are around all that it has. `find` and
 //! `others` answer.
 
+use std::time::Duration;
+
 use crate::identity::PeerId;
 
 use super::entry::{About, Key};
@@ -62,8 +64,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn next_batch(&mut self, most: usize) -> Option<Batch> {
-        self.own.next_batch(self.id, most)
+    /// At `now` of any clock that goes on; the other time here is that of the world, in which entries end.
+    pub(super) fn next_batch(&mut self, most: usize, now: Duration) -> Option<Batch> {
+        self.own.next_batch(self.id, most, now)
     }
 
     /// Takes in what the store says.
@@ -111,13 +114,11 @@ impl Engine {
     pub(super) fn routes(&self, peer: PeerId, here: bool, now: u64) -> Option<Vec<Route>> {
         let own_heir = self.own.heir(peer);
         let ways = match self.view.find(peer, now) {
-            // Who has the id itself is nobody's successor.
-            Ways::Contested if here && own_heir.is_none() => Vec::new(),
-            Ways::Contested => return None,
             Ways::At(ways, heir) if !here || ways.is_empty() || heir == own_heir => ways,
-            Ways::At(_, Some(_)) if own_heir.is_none() => Vec::new(),
-            Ways::At(_, Some(_)) => return None,
+            // Who has the id itself is nobody's successor.
             Ways::At(ways, None) => return Some(members(ways).collect()),
+            _ if here && own_heir.is_none() => Vec::new(),
+            _ => return None,
         };
         // One that the engine does not know of yet was made just now.
         let own = here.then(|| self.own.fence(peer).unwrap_or(u64::MAX));

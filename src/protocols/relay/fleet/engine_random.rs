@@ -17,6 +17,18 @@ enum Step {
     Back(usize),
     Watch(usize),
     Resync(usize),
+    /// Nobody who rests is free after one of them, and somebody after a few.
+    Tick,
+}
+
+const TICK: Duration = Duration::from_millis(300);
+
+/// As [`flush`], at a time.
+fn flush_at(engine: &mut Engine, store: &mut Store, now: Duration) {
+    while let Some(batch) = engine.next_batch(4, now) {
+        let revision = store.write(&batch);
+        engine.own.written(batch.number, revision);
+    }
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -32,6 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => who.clone().prop_map(Step::Back),
         3 => who.clone().prop_map(Step::Watch),
         1 => who.prop_map(Step::Resync),
+        6 => Just(Step::Tick),
     ]
 }
 
@@ -44,6 +57,7 @@ proptest! {
         let mut seen = [0; 3];
         let mut there = std::collections::BTreeSet::<(usize, u8)>::new();
         let mut store = Store::default();
+        let mut now = Duration::ZERO;
         let peer = |n: u8| PeerId::from_bytes([100 + n; 32]);
         for step in steps {
             match step {
@@ -55,11 +69,11 @@ proptest! {
                     all[who].own.remove(peer(n));
                     there.remove(&(who, n));
                 }
-                Step::Write(who) => flush(&mut all[who], &mut store),
-                Step::Fail(who) => if let Some(batch) = all[who].next_batch(2) {
+                Step::Write(who) => flush_at(&mut all[who], &mut store, now),
+                Step::Fail(who) => if let Some(batch) = all[who].next_batch(2, now) {
                     all[who].own.failed(batch.number);
                 },
-                Step::FailWritten(who) => if let Some(batch) = all[who].next_batch(2) {
+                Step::FailWritten(who) => if let Some(batch) = all[who].next_batch(2, now) {
                     store.write(&batch);
                     all[who].own.failed(batch.number);
                 },
@@ -73,6 +87,7 @@ proptest! {
                     store.tell(&mut all[who], seen[who]);
                     seen[who] = store.revision;
                 }
+                Step::Tick => now += TICK,
                 Step::Resync(who) => {
                     store.sync(&mut all[who]);
                     seen[who] = store.revision;
@@ -81,10 +96,11 @@ proptest! {
         }
         // Twice: what a watch finds deleted is entered again.
         for _ in 0..2 {
+            now += 10 * TICK;
             for (engine, seen) in all.iter_mut().zip(&mut seen) {
                 store.tell(engine, *seen);
                 *seen = store.revision;
-                flush(engine, &mut store);
+                flush_at(engine, &mut store, now);
             }
         }
         for (engine, seen) in all.iter_mut().zip(seen) {
@@ -110,5 +126,12 @@ proptest! {
             }
         }
         prop_assert_eq!(store.keys.len(), there.len());
+        // Nothing is kept of who is gone.
+        now += 10 * TICK;
+        for (who, engine) in all.iter_mut().enumerate() {
+            prop_assert_eq!(engine.own.due(now), None);
+            let there = there.iter().filter(|(at, _)| *at == who).count();
+            prop_assert_eq!(engine.own.room(), there);
+        }
     }
 }

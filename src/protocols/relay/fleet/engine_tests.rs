@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::entry::{About, Load};
+use super::super::own::Write;
 use super::*;
 
 const A: PeerId = PeerId::from_bytes([1; 32]);
@@ -76,9 +77,17 @@ fn engine(id: PeerId) -> Engine {
     Engine::new(id, [A, B, C], 1000)
 }
 
+/// A moment when nobody rests any more.
+fn later() -> Duration {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static SECONDS: AtomicU64 = AtomicU64::new(0);
+    Duration::from_secs(SECONDS.fetch_add(10, Ordering::Relaxed))
+}
+
 /// Writes all that waits.
 fn flush(engine: &mut Engine, store: &mut Store) {
-    while let Some(batch) = engine.next_batch(4) {
+    // Each time as if long after the one before.
+    while let Some(batch) = engine.next_batch(4, later()) {
         let revision = store.write(&batch);
         engine.own.written(batch.number, revision);
     }
@@ -102,9 +111,9 @@ fn found(engine: &Engine, peer: PeerId) -> Vec<PeerId> {
 fn a_registration_is_seen_elsewhere_until_it_is_removed() {
     let (mut a, mut b, mut store) = (engine(A), engine(B), Store::default());
     register(&mut a, PEER);
-    assert!(a.own.has_more());
+    assert!(a.own.due(later()).is_some());
     flush(&mut a, &mut store);
-    assert!(!a.own.has_more());
+    assert!(a.own.due(later()).is_none());
     store.tell(&mut b, 0);
     assert_eq!(found(&b, PEER), [A]);
     assert_eq!(found(&a, PEER), [A]);
@@ -113,6 +122,7 @@ fn a_registration_is_seen_elsewhere_until_it_is_removed() {
     store.tell(&mut b, 1);
     assert_eq!(found(&b, PEER), []);
     assert!(store.keys.is_empty());
+    a.own.due(later());
     assert_eq!(a.own.room(), 0, "nothing is kept of who is gone");
 }
 
@@ -172,7 +182,7 @@ fn what_is_registered_while_the_store_is_away_loses_to_what_was_entered_meanwhil
     store.sync(&mut a);
     // One waited for its number when the store went, and one comes behind.
     register(&mut a, PEER);
-    let lost = a.next_batch(10).unwrap();
+    let lost = a.next_batch(10, later()).unwrap();
     a.set_reachable(false);
     a.own.failed(lost.number);
     register(&mut a, other);
@@ -205,9 +215,9 @@ fn a_batch_that_failed_is_tried_again_first_and_the_changes_collapse() {
     for peer in &peers {
         register(&mut a, *peer);
     }
-    let first = a.next_batch(4).unwrap();
+    let first = a.next_batch(4, later()).unwrap();
     assert_eq!(first.writes.len(), 4);
-    assert_eq!(a.next_batch(4), None, "one at a time");
+    assert_eq!(a.next_batch(4, later()), None, "one at a time");
     a.own.failed(first.number);
     // Two of them come and go many times, and leave in the end.
     for _ in 0..1000 {
@@ -220,7 +230,7 @@ fn a_batch_that_failed_is_tried_again_first_and_the_changes_collapse() {
         a.own.remove(*peer);
     }
     assert!(a.own.room() < 200, "{}", a.own.room());
-    let again = a.next_batch(4).unwrap();
+    let again = a.next_batch(4, later()).unwrap();
     let keys =
         |batch: &Batch| -> Vec<String> { batch.writes.iter().map(|it| it.key.clone()).collect() };
     assert_eq!(keys(&again), keys(&first));
@@ -230,12 +240,56 @@ fn a_batch_that_failed_is_tried_again_first_and_the_changes_collapse() {
     );
     // What is said of a batch that is not with the store says nothing.
     a.own.written(first.number, 7);
-    assert_eq!(a.next_batch(4), None);
+    assert_eq!(a.next_batch(4, later()), None);
     let revision = store.write(&again);
     a.own.written(again.number, revision);
     flush(&mut a, &mut store);
     assert_eq!(store.keys.len(), 8);
     assert_eq!(a.own.counts(), (8, 0));
+}
+
+/// A peer that registers and leaves as fast as it can.
+#[test]
+fn one_peer_is_written_once_a_second_and_holds_nobody_up() {
+    let (mut a, mut store) = (engine(A), Store::default());
+    let start = later();
+    let (mut writes, mut others) = (0, 0);
+    for millis in 0..10_000_u64 {
+        let now = start + Duration::from_millis(millis);
+        register(&mut a, PEER);
+        if millis % 2 == 0 {
+            a.own.remove(PEER);
+        }
+        if millis % 100 == 0 {
+            let n = u8::try_from(millis / 100).unwrap();
+            register(&mut a, PeerId::from_bytes([100 + n % 100; 32]));
+        }
+        while let Some(batch) = a.next_batch(10, now) {
+            let of_peer = |write: &&Write| write.key.contains(&PEER.to_string());
+            writes += batch.writes.iter().filter(of_peer).count();
+            others += batch.writes.iter().filter(|it| !of_peer(it)).count();
+            let revision = store.write(&batch);
+            a.own.written(batch.number, revision);
+        }
+        assert!(a.own.room() < 500, "{}", a.own.room());
+    }
+    assert_eq!((writes, others), (10, 100));
+    // It is told when the next one is due, and what counts in the end is how it is.
+    a.own.remove(PEER);
+    let now = start + Duration::from_millis(9_999);
+    let due = a.own.due(now).unwrap();
+    assert!(due > now && due < now + Duration::from_secs(1));
+    // So that the next moment is one behind that.
+    later();
+    flush(&mut a, &mut store);
+    assert!(!store.keys.contains_key(&format!("r/{PEER}/{A}")));
+    assert_eq!(a.own.due(later()), None);
+    for n in 100..200 {
+        a.own.remove(PeerId::from_bytes([n; 32]));
+    }
+    flush(&mut a, &mut store);
+    a.own.due(later());
+    assert_eq!(a.own.room(), 0);
 }
 
 /// An hour without a store: peers that were never entered leave nothing behind.
@@ -250,7 +304,7 @@ fn peers_that_come_and_go_while_the_store_is_away_leave_nothing_behind() {
         register(&mut a, peer);
         if n % 50 == 0 {
             // The store is asked now and then, and does not answer.
-            let batch = a.next_batch(128).unwrap();
+            let batch = a.next_batch(128, later()).unwrap();
             a.own.failed(batch.number);
         }
         a.own.remove(peer);
@@ -269,7 +323,7 @@ fn a_lost_lease_enters_everything_again_and_forgets_what_was_to_be_deleted() {
     flush(&mut a, &mut store);
     assert_eq!(store.keys.len(), 11);
     a.own.remove(peers[0]);
-    let flying = a.next_batch(10).unwrap();
+    let flying = a.next_batch(10, later()).unwrap();
     store.expire(A);
     assert!(store.keys.is_empty());
     a.own.lease_lost();
@@ -291,7 +345,7 @@ fn what_somebody_else_deletes_is_entered_again() {
     assert_eq!(store.keys.len(), 2);
     // The same word again, as of a watch that begins anew, says nothing new.
     store.tell(&mut a, 1);
-    let about_only = a.next_batch(10).unwrap();
+    let about_only = a.next_batch(10, later()).unwrap();
     assert_eq!(about_only.writes.len(), 1, "{about_only:?}");
 }
 
@@ -422,7 +476,7 @@ fn what_others_write_in_a_members_name_does_not_move_its_own() {
         ..forged
     });
     assert_eq!((found(&a, PEER), found(&a, other)), (vec![A], vec![]));
-    assert!(!a.own.has_more());
+    assert!(a.own.due(later()).is_none());
 }
 
 #[test]

@@ -34,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
 use crate::identity::{PeerId, UnixTime};
 use crate::node::{Access, Hint};
@@ -135,6 +136,7 @@ struct Shared {
     /// There may be something to write.
     changed: Notify,
     reachable: AtomicBool,
+    began: Instant,
     counts: Counts,
 }
 
@@ -168,6 +170,7 @@ impl Fleet {
             about: Mutex::default(),
             changed: Notify::new(),
             reachable: AtomicBool::new(true),
+            began: Instant::now(),
             counts: Counts::default(),
         }));
         fleet.set_addresses(config.addresses);
@@ -183,18 +186,22 @@ impl Fleet {
     pub async fn changed(&self) {
         loop {
             let changed = self.0.changed.notified();
-            if self.engine().own.has_more() {
-                return;
+            let now = self.0.began.elapsed();
+            let due = self.engine().own.due(now);
+            match due.map(|due| due.saturating_sub(now)) {
+                Some(Duration::ZERO) => return,
+                Some(left) => drop(timeout(left, changed).await),
+                None => changed.await,
             }
-            changed.await;
         }
     }
 
     /// What the store has to be told next, at most so many writes, all of them under this member's lease. Nothing while another batch is
-    /// with the store.
+    /// with the store, and nothing of a peer of which something was written less than a second ago.
     #[must_use]
     pub fn next_batch(&self, most: usize) -> Option<Batch> {
-        self.engine().next_batch(most)
+        let now = self.0.began.elapsed();
+        self.engine().next_batch(most, now)
     }
 
     /// The store has a batch, since this revision.

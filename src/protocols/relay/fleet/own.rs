@@ -12,16 +12,23 @@
 //!                        +-------- lease_lost, or somebody else has deleted it
 //! ```
 //!
+//! What was written of a peer is written again after a second at the earliest: one that registers and leaves without a pause costs the store one
+//! write a second, and no other peer waits for it. So what is gone is remembered for that long.
+//!
 //! **The fence** says which of two registrations of one peer is the newer one: the revision of the store at which it was first written.
 //! Whoever enters a registration again, after its lease was lost, writes the old number with it, or what has stood here all the time would pass
 //! for newer than what the peer has made elsewhere meanwhile. A registration that was made while the store was away gets the last
 //! revision that was known here: it loses against all that was entered elsewhere since.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use crate::identity::PeerId;
 
 use super::entry::{About, Key, Registered};
+
+/// Time between two writes for the same peer.
+const REST: Duration = Duration::from_secs(1);
 
 /// Something to put in the store, or to delete from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +62,10 @@ struct Own {
     queued: bool,
     /// The store has it, or may have.
     entered: bool,
+    /// It is not written before.
+    free_at: Duration,
+    /// It is among those that rest.
+    rests: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +80,8 @@ struct Wanted {
 pub(super) struct OwnSide {
     registrations: HashMap<PeerId, Own>,
     queue: VecDeque<PeerId>,
+    /// Those of which something was written, until each one may be written again.
+    resting: BTreeSet<(Duration, PeerId)>,
     about: Option<About>,
     about_queued: bool,
     flight: Option<Flight>,
@@ -97,6 +110,8 @@ impl OwnSide {
             revision: 0,
             queued: false,
             entered: false,
+            free_at: Duration::ZERO,
+            rests: false,
         });
         (own.fence, own.turn) = (fence, turn);
         own.wanted = Some(Wanted { end, heir, count });
@@ -126,6 +141,8 @@ impl OwnSide {
         own.wanted = None;
         if own.entered {
             self.enqueue(peer);
+        } else if own.rests {
+            own.queued = false;
         } else {
             // It leaves the queue when its turn comes.
             self.registrations.remove(&peer);
@@ -144,9 +161,31 @@ impl OwnSide {
             && !own.queued
         {
             own.queued = true;
-            self.queue.push_back(peer);
+            // One that rests is in the queue as soon as it does not.
+            if !own.rests {
+                self.queue.push_back(peer);
+            }
         }
         self.tidy();
+    }
+
+    /// Those whose rest is over.
+    fn wake(&mut self, now: Duration) {
+        while let Some((at, peer)) = self.resting.first().copied() {
+            if at > now {
+                return;
+            }
+            self.resting.pop_first();
+            let Some(own) = self.registrations.get_mut(&peer) else {
+                continue;
+            };
+            own.rests = false;
+            if own.queued {
+                self.queue.push_back(peer);
+            } else if own.wanted.is_none() && !own.entered {
+                self.registrations.remove(&peer);
+            }
+        }
     }
 
     /// Ids in the queue whose registrations went before they were written take no more room than those that are there.
@@ -159,17 +198,28 @@ impl OwnSide {
         }
     }
 
-    pub(super) fn has_more(&self) -> bool {
-        self.flight.is_none() && (self.about_queued || self.waits())
-    }
-
-    fn waits(&self) -> bool {
-        let queued = |peer| self.registrations.get(peer).is_some_and(|own| own.queued);
-        self.queue.iter().any(queued)
+    /// When there will be something to write; nothing, where something has to happen first.
+    pub(super) fn due(&mut self, now: Duration) -> Option<Duration> {
+        self.wake(now);
+        if self.flight.is_some() {
+            return None;
+        }
+        let free = |own: &Own| own.queued && !own.rests;
+        let queued = |peer| self.registrations.get(peer).is_some_and(free);
+        if self.about_queued || self.queue.iter().any(queued) {
+            return Some(now);
+        }
+        self.resting.first().map(|(at, _)| *at)
     }
 
     /// At most so many writes; nothing while one is in flight.
-    pub(super) fn next_batch(&mut self, own_id: PeerId, most: usize) -> Option<Batch> {
+    pub(super) fn next_batch(
+        &mut self,
+        own_id: PeerId,
+        most: usize,
+        now: Duration,
+    ) -> Option<Batch> {
+        self.wake(now);
         if self.flight.is_some() {
             return None;
         }
@@ -188,11 +238,17 @@ impl OwnSide {
                 break;
             };
             // Gone before it was written, or here twice.
-            let Some(own) = self.registrations.get_mut(&peer).filter(|own| own.queued) else {
+            let Some(own) = self
+                .registrations
+                .get_mut(&peer)
+                .filter(|own| own.queued && !own.rests)
+            else {
                 continue;
             };
             own.queued = false;
             own.entered = true;
+            (own.free_at, own.rests) = (now + REST, true);
+            self.resting.insert((own.free_at, peer));
             let value = own.wanted.as_ref().map(|wanted| Registered {
                 end: wanted.end,
                 fence: own.fence,
@@ -237,8 +293,11 @@ impl OwnSide {
             if own.turn == turn && own.fence == 0 {
                 own.fence = revision;
             }
-            if own.wanted.is_none() && !own.queued {
-                self.registrations.remove(&peer);
+            if own.turn == turn && own.wanted.is_none() && !own.queued {
+                own.entered = false;
+                if !own.rests {
+                    self.registrations.remove(&peer);
+                }
             }
         }
     }
@@ -251,6 +310,9 @@ impl OwnSide {
         self.about_queued |= flight.about;
         for (peer, _) in flight.peers.into_iter().rev() {
             if let Some(own) = self.registrations.get_mut(&peer) {
+                if std::mem::take(&mut own.rests) {
+                    self.resting.remove(&(own.free_at, peer));
+                }
                 own.queued = true;
                 self.queue.push_front(peer);
             }
@@ -262,9 +324,10 @@ impl OwnSide {
         self.flight = None;
         self.about_queued = self.about.is_some();
         self.queue.clear();
+        self.resting.clear();
         self.registrations.retain(|_, own| own.wanted.is_some());
         for (peer, own) in &mut self.registrations {
-            (own.queued, own.entered) = (true, false);
+            (own.queued, own.entered, own.rests) = (true, false, false);
             self.queue.push_back(*peer);
         }
     }
@@ -320,6 +383,6 @@ impl OwnSide {
 
     #[cfg(test)]
     pub(super) fn room(&self) -> usize {
-        self.registrations.len() + self.queue.len()
+        self.registrations.len() + self.queue.len() + self.resting.len()
     }
 }
