@@ -15,9 +15,10 @@ use std::sync::LazyLock;
 use tree::Tree;
 
 /// Where the workspace keeps Rust files of its own.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "src",
     "transports",
+    "fleet",
     "cli",
     "examples",
     "benches",

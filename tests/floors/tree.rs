@@ -19,9 +19,10 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Meta, Token, UseTree, Visibility};
 
 /// The crates of the workspace: the name in paths, and the folder of its sources.
-const CRATES: [(&str, &str); 4] = [
+const CRATES: [(&str, &str); 5] = [
     ("cepa", "src"),
     ("cepa_transports", "transports/src"),
+    ("cepa_fleet", "fleet/src"),
     ("cepa_cli", "cli/src"),
     ("cepa_bench", "benches/src"),
 ];

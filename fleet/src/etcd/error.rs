@@ -1,0 +1,138 @@
+//! Why etcd did not do what it was asked: the words for an operator, and what the fleet does about it.
+
+use std::io;
+
+use tonic::{Code, Status};
+
+/// Why a call of etcd failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EtcdError {
+    /// Nothing answers there.
+    #[error("{endpoint} does not answer: {reason}")]
+    Unreachable {
+        /// Which one, HOST:PORT.
+        endpoint: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// TLS was not agreed on: another authority's certificate, another name, or no TLS at all.
+    #[error("TLS with {endpoint} failed: {reason}")]
+    Tls {
+        /// Which one, HOST:PORT.
+        endpoint: String,
+        /// What rustls says.
+        reason: String,
+    },
+    /// The user is unknown, or the password is wrong, or etcd wants a user and none is given.
+    #[error("the user or password is refused ({0})")]
+    Login(String),
+    /// The user may not read or write these keys.
+    #[error("that user may not use these keys ({0})")]
+    Denied(String),
+    /// The history that was asked for is gone: everything has to be read again.
+    #[error("the revision that was asked for is compacted")]
+    Compacted,
+    /// The lease is over, and with it what was entered under it.
+    #[error("the lease has ended")]
+    LeaseLost,
+    /// No answer in time.
+    #[error("no answer within {0} s")]
+    Slow(u64),
+    /// An answer was longer than we take.
+    #[error("an answer is longer than {0} bytes")]
+    TooLarge(usize),
+    /// What came is not what etcd answers.
+    #[error("what answers there is no etcd: {0}")]
+    Malformed(String),
+    /// It has no leader, is overloaded, or ends.
+    #[error("it is not ready: {0}")]
+    NotReady(String),
+    /// Another error that it answered.
+    #[error("it answers: {0}")]
+    Answer(String),
+}
+
+impl EtcdError {
+    /// Whether it is for an operator to mend, and waiting is of no use.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Tls { .. } | Self::Login(_) | Self::Denied(_))
+    }
+
+    /// From a status, whose text is etcd's: cut, since it may be anybody's.
+    pub(super) fn of(status: &Status, most: usize) -> Self {
+        let text = short(status.message());
+        match status.code() {
+            // One that is not used for some minutes ends; the next connection has another one.
+            Code::Unauthenticated if text.contains("invalid auth token") => Self::NotReady(text),
+            Code::Unauthenticated => Self::Login(text),
+            Code::PermissionDenied => Self::Denied(text),
+            Code::InvalidArgument | Code::FailedPrecondition if is_login(&text) => {
+                Self::Login(text)
+            }
+            Code::OutOfRange if text.contains("compacted") => Self::Compacted,
+            Code::OutOfRange if text.contains("decoded message length too large") => {
+                Self::TooLarge(most)
+            }
+            Code::NotFound if text.contains("lease") => Self::LeaseLost,
+            Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::Cancelled => {
+                Self::NotReady(text)
+            }
+            Code::Unimplemented | Code::Internal | Code::Unknown if is_foreign(status) => {
+                Self::Malformed(text)
+            }
+            _ => Self::Answer(text),
+        }
+    }
+
+    pub(super) fn unreachable(endpoint: &str, error: &io::Error) -> Self {
+        Self::Unreachable {
+            endpoint: endpoint.to_owned(),
+            reason: short(&error.to_string()),
+        }
+    }
+
+    pub(super) fn tls(endpoint: &str, error: &io::Error) -> Self {
+        Self::Tls {
+            endpoint: endpoint.to_owned(),
+            reason: short(&error.to_string()),
+        }
+    }
+}
+
+/// etcd answers a wrong password with INVALID_ARGUMENT, and a missing one as well.
+fn is_login(text: &str) -> bool {
+    [
+        "authentication failed",
+        "user name is empty",
+        "authentication is not enabled",
+    ]
+    .iter()
+    .any(|words| text.contains(words))
+}
+
+/// Whether it comes from below gRPC: bytes that are no HTTP/2, no protobuf, or another server's answer.
+fn is_foreign(status: &Status) -> bool {
+    let text = status.message();
+    [
+        "h2 protocol error",
+        "http2 error",
+        "failed to decode",
+        "Missing response message",
+        "invalid compression flag",
+        "transport error",
+        "grpc-status header missing",
+        "Unexpected EOF",
+    ]
+    .iter()
+    .any(|words| text.contains(words))
+        || status.code() == Code::Unimplemented
+}
+
+/// At most so much of what somebody else wrote, without what moves a cursor.
+fn short(text: &str) -> String {
+    const MOST: usize = 160;
+    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    clean.take(MOST).collect()
+}

@@ -1,0 +1,156 @@
+//! The way to one etcd: TCP, and TLS where it is asked for. It is opened before gRPC has a part in it, so that what fails has its own
+//! name: gRPC's library would dial again by itself, and tell a wrong certificate from a missing server in no way that can be relied on.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::error::EtcdError;
+
+#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+compile_error!("the fleet needs a cryptographic backend: enable the feature `aws-lc-rs` or `ring`");
+
+fn provider() -> Arc<CryptoProvider> {
+    #[cfg(feature = "aws-lc-rs")]
+    return Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+    return Arc::new(rustls::crypto::ring::default_provider());
+    #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+    unreachable!()
+}
+
+/// TLS to etcd: the authority of its certificates, and our own certificate where etcd asks for one.
+#[derive(Clone)]
+pub struct Tls(Arc<ClientConfig>);
+
+impl Tls {
+    /// From PEM: the authorities, and the client's certificate chain with its key.
+    ///
+    /// # Errors
+    /// No certificate or no key is in the text, or they do not fit together; in words.
+    pub fn new(authorities: &[u8], client: Option<(&[u8], &[u8])>) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        for it in CertificateDer::pem_slice_iter(authorities) {
+            let it = it.map_err(|e| format!("the authorities are no PEM certificates: {e}"))?;
+            let taken = roots.add(it);
+            taken.map_err(|e| format!("an authority's certificate is not valid: {e}"))?;
+        }
+        if roots.is_empty() {
+            return Err("no certificate is in the file of authorities".to_owned());
+        }
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?
+            .with_root_certificates(roots);
+        let mut config = match client {
+            None => config.with_no_client_auth(),
+            Some((chain, key)) => {
+                let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+                let chain = chain.map_err(|e| format!("the certificate is no PEM: {e}"))?;
+                if chain.is_empty() {
+                    return Err("no certificate is in the client's file".to_owned());
+                }
+                let key = PrivateKeyDer::from_pem_slice(key);
+                let key = key.map_err(|e| format!("no private key is in the file: {e}"))?;
+                let config = config.with_client_auth_cert(chain, key);
+                config.map_err(|e| format!("the client's certificate and key: {e}"))?
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+/// Plain or under TLS.
+pub(super) enum Wire {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Opens the way to HOST:PORT.
+pub(super) async fn open(
+    endpoint: &str,
+    tls: Option<&Tls>,
+    patience: Duration,
+) -> Result<Wire, EtcdError> {
+    let late = || io::Error::from(io::ErrorKind::TimedOut);
+    let stream = timeout(patience, TcpStream::connect(endpoint)).await;
+    let stream = stream.unwrap_or_else(|_| Err(late()));
+    let stream = stream.map_err(|e| EtcdError::unreachable(endpoint, &e))?;
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return Ok(Wire::Plain(stream));
+    };
+    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let name = ServerName::try_from(host.to_owned());
+    let name = name.map_err(|e| EtcdError::tls(endpoint, &io::Error::other(e)))?;
+    let connector = TlsConnector::from(Arc::clone(&tls.0));
+    match timeout(patience, connector.connect(name, stream)).await {
+        Ok(Ok(stream)) => Ok(Wire::Tls(Box::new(stream))),
+        // A server that ends in the middle may come back; one that we do not trust will not be another one.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(EtcdError::tls(endpoint, &error))
+        }
+        Ok(Err(error)) => Err(EtcdError::unreachable(endpoint, &error)),
+        Err(_) => Err(EtcdError::unreachable(endpoint, &late())),
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(it) => Pin::new(it).poll_read(cx, buf),
+            Self::Tls(it) => Pin::new(it).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(it) => Pin::new(it).poll_write(cx, buf),
+            Self::Tls(it) => Pin::new(it).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(it) => Pin::new(it).poll_flush(cx),
+            Self::Tls(it) => Pin::new(it).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(it) => Pin::new(it).poll_shutdown(cx),
+            Self::Tls(it) => Pin::new(it).poll_shutdown(cx),
+        }
+    }
+}
