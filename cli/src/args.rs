@@ -19,6 +19,9 @@ mod documented;
 mod exec;
 #[cfg(feature = "mesh")]
 mod explain;
+#[cfg(feature = "mesh")]
+#[cfg_attr(not(feature = "fleet"), path = "left_out/args_fleet.rs")]
+mod fleet;
 #[cfg(feature = "forward")]
 mod forward;
 mod guess;
@@ -102,7 +105,7 @@ pub(crate) use self::{
 };
 #[cfg(feature = "mesh")]
 pub(crate) use self::{
-    explain::Explain, introduce::Introduce, invite::Invite, join::Join, mesh::Mesh,
+    explain::Explain, fleet::Fleet, introduce::Introduce, invite::Invite, join::Join, mesh::Mesh,
     mesh::MeshStatus, node::NodeRun, relay::Relay, reload::Reload, send::Send, share::Share,
     status::Status,
 };

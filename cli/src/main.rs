@@ -8,6 +8,7 @@
     not(all(
         feature = "config",
         feature = "files",
+        feature = "fleet",
         feature = "forward",
         feature = "mesh",
         feature = "tools"
@@ -58,6 +59,9 @@ mod explain;
 #[cfg_attr(not(feature = "files"), path = "left_out/files.rs")]
 mod files;
 mod first_contact;
+#[cfg(feature = "mesh")]
+#[cfg_attr(not(feature = "fleet"), path = "left_out/fleet.rs")]
+mod fleet;
 mod folder;
 #[cfg(feature = "forward")]
 mod forward;

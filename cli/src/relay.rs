@@ -1,8 +1,10 @@
 //! `cepa relay`: a node whose only service is to carry circuits between others.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cepa::identity::PeerId;
+use cepa::node::Hint;
 use cepa::protocols::relay::{Relay, RelayConfig};
 use cepa::protocols::sealed::CarrierConfig;
 use cepa::transports::Endpoint;
@@ -13,6 +15,7 @@ use crate::by_mesh;
 use crate::control::OfNode;
 use crate::events::Report;
 use crate::exit::{Code, Failure, say};
+use crate::fleet::Member;
 use crate::manager;
 use crate::mesh_node::Mesh;
 use crate::reach;
@@ -23,7 +26,10 @@ use crate::status_served;
 use crate::watched::Watched;
 use crate::{id, trust};
 
-pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
+/// How long nodes have to register at another relay of the fleet, when this one ends: some dial, wait, and dial again.
+const MOVING: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(mut args: args::Relay) -> Result<(), Failure> {
     let since = Instant::now();
     for endpoint in &args.listen {
         carries_session(endpoint)?;
@@ -38,6 +44,8 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     relay.circuits = args.circuits;
     relay.circuits_a_peer = args.circuits_a_peer;
     relay.rate = args.rate;
+    let member = Member::join(&args.fleet, identity.peer_id(), &mut args.allow, &mut relay).await?;
+    let member = member.map(Arc::new);
     let mut config = reach::config(&identity, trust::of_server(&args.allow)?);
     config.local_hints = args.local_hints.allowed;
     if let Some(gate) = &args.gate.limits {
@@ -47,6 +55,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     let mesh = Mesh::new(config)?;
     let node = &mesh.node;
     let relay = Relay::on(node, relay).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+    let leaving = relay.clone();
     status_served::on(node, "relay", trust::access(args.watchers.allow_status())?)?;
     if args.carry {
         mesh.sealed.carry(Some(CarrierConfig::new(access)));
@@ -63,14 +72,24 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     report.start(node);
     let mut signals = Signals::watch();
     let mut listening = Vec::new();
+    if let Some(member) = &member {
+        member.start().await;
+    }
     for endpoint in &args.listen {
         listening.push(node.listen(endpoint).await?);
     }
     unsaved.save(&identity)?;
     let watched = Watched::open(&args.watchers.watching, || {
-        Arc::new(OfNode::new("relay", since, &mesh).with_relay(Some(relay)))
+        let of_node = OfNode::new("relay", since, &mesh).with_relay(Some(relay));
+        Arc::new(of_node.with_fleet(member.clone()))
     });
     let watched = watched.await?;
+    if let Some(member) = &member {
+        let places = listening
+            .iter()
+            .flat_map(|at| others_reach(at, &args.public));
+        member.reached_at(places.map(Hint::Direct).collect());
+    }
     for at in listening {
         say_relaying(&at, identity.peer_id(), &args.public);
     }
@@ -85,17 +104,30 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         () = signals.asked_to_end() => Ok(()),
     };
     watched.close().await;
+    if let Some(member) = &member {
+        // A second signal does not wait for who has not gone yet.
+        tokio::select! {
+            () = leaving.leave(MOVING) => {}
+            () = signals.asked_to_end() => {}
+        }
+        member.leave().await;
+    }
     reach::leave(node, &mut signals, false).await;
     result
 }
 
+/// Where others reach what listens there, the best first.
+fn others_reach(at: &Endpoint, public: &[String]) -> Vec<Endpoint> {
+    if public.is_empty() {
+        return for_others(at, None);
+    }
+    let named = public.iter().flat_map(|host| for_others(at, Some(host)));
+    named.collect()
+}
+
 /// Where it listens, and the addresses at which others reach it, the best one first.
 fn say_relaying(at: &Endpoint, id: PeerId, public: &[String]) {
-    let named = public.iter().flat_map(|host| for_others(at, Some(host)));
-    let mut places: Vec<Endpoint> = named.collect();
-    if public.is_empty() {
-        places = for_others(at, None);
-    }
+    let places = others_reach(at, public);
     let wildcard = only_to_listen(at).is_some();
     let all = if wildcard {
         ", which is every address of this machine"

@@ -189,6 +189,9 @@ fn table(status: &Value) -> String {
             line(&mut out, role, &all.join(", "));
         }
     }
+    if status["fleet"].is_object() {
+        fleet(&mut out, &status["fleet"]);
+    }
     let sessions = status["sessions"].as_array().map_or(&[][..], Vec::as_slice);
     let all = status["session_count"].as_u64().unwrap_or_default();
     let streams = sessions.iter().filter_map(|it| it["stream_count"].as_u64());
@@ -212,6 +215,71 @@ fn table(status: &Value) -> String {
         let _ = writeln!(out, "\n… and {}", count(left, "more session"));
     }
     out
+}
+
+/// A relay's fleet: its store, what is there of the others, what was asked of them.
+fn fleet(out: &mut String, it: &Value) {
+    let number = |name: &str| it[name].as_u64().unwrap_or_default();
+    let mut line = |head: &str, text: &str| {
+        let _ = writeln!(out, "{}", beside(&format!("{head:10}  "), text));
+    };
+    let store = match it["endpoint"].as_str() {
+        Some(at) => format!("etcd at {}", clean(at, MOST_WORD)),
+        None => format!("no etcd ({})", word(&it["error"])),
+    };
+    let lease = match it["lease_kept_s"].as_f64() {
+        Some(_) => format!("lease kept {} ago", time(&it["lease_kept_s"])),
+        None => "no lease".to_owned(),
+    };
+    let lost = count(number("leases_lost"), "lease");
+    let waiting = count(number("waiting"), "change");
+    line(
+        "fleet",
+        &format!(
+            "{}; {store}, {lease}, {lost} lost, {waiting} waiting",
+            word(&it["store"])
+        ),
+    );
+    let present = it["present"].as_array().map_or(&[][..], Vec::as_slice);
+    line(
+        "members",
+        &format!(
+            "{} of {} others, with {}; {} here",
+            present.len(),
+            number("other_relays"),
+            count(number("registrations_elsewhere"), "registration"),
+            number("registrations"),
+        ),
+    );
+    line(
+        "lookups",
+        &format!(
+            "{} ({}/s), {} missed, {} limited; {} to other relays, {} from them",
+            number("lookups"),
+            it["lookups_s"].as_f64().unwrap_or_default(),
+            number("lookups_missed"),
+            number("lookups_limited"),
+            count(number("circuits_out"), "circuit"),
+            number("circuits_in"),
+        ),
+    );
+    for one in present {
+        let id = shortened(&word(&one["peer"]), SHORT + 1);
+        let leaving = if one["leaving"] == true {
+            ", leaving"
+        } else {
+            ""
+        };
+        let text = format!(
+            "{id} {} of {} registrations, {} of {} circuits{leaving}, at {}",
+            one["registrations"],
+            one["most_registrations"],
+            one["circuits"],
+            one["most_circuits"],
+            words(&one["addresses"]),
+        );
+        line("", &text);
+    }
 }
 
 fn session(out: &mut String, it: &Value) {
@@ -311,6 +379,14 @@ mod tests {
             "listening": ["tcp:127.0.0.1:7000"], "services": ["up", "d\u{1b}b"], "registered": [],
             "relay": { "circuits": 1, "taken_back": 2 }, "carrier": null,
             "session_count": 2, "sessions": [session],
+            "fleet": {
+                "store": "etcd://127.0.0.1:2379/cepa", "endpoint": "127.0.0.1:2379", "lease_kept_s": 1.5,
+                "leases_lost": 0, "waiting": 1, "other_relays": 2, "registrations": 3,
+                "registrations_elsewhere": 1000, "lookups": 12, "lookups_s": 0.5, "lookups_missed": 1,
+                "lookups_limited": 0, "circuits_out": 4, "circuits_in": 1,
+                "present": [{ "peer": "z".repeat(52), "registrations": 1000, "most_registrations": 4096,
+                    "circuits": 1, "most_circuits": 16, "leaving": true, "addresses": ["tcp:h\u{1b}:1"] }],
+            },
         })
     }
 
@@ -325,6 +401,10 @@ mod tests {
             "command     cepa serve, process 7, up 1 min 40 s\n",
             "relay       1 circuits, 2 taken back\n",
             "sessions    2, with 3 streams\n",
+            "fleet       etcd://127.0.0.1:2379/cepa; etcd at 127.0.0.1:2379, lease kept",
+            "members     1 of 2 others, with 1000 registrations; 3 here\n",
+            "lookups     12 (0.5/s), 1 missed, 0 limited; 4 circuits to other relays, 1 from\n",
+            "zzzzzzzzzzzz… 1000 of 4096 registrations, 1 of 16 circuits, leaving,",
             "\nann (xxxxxxxxxxxx…) in tcp [2001:",
             "up 12 s, round trip 0.2 ms; in 1 B (-/s), out 2 B (7 B/s), 0 B queued",
             "  layers  mux 1 B in 2 B out, resume, TLS 1.3 977 KiB in 1.9 GiB out,",

@@ -89,6 +89,7 @@ impl Teller {
                 sessions: sessions.collect(),
                 relay: None,
                 carrier: None,
+                fleet: None,
                 shares: Vec::new(),
             }
         };

@@ -4,6 +4,7 @@ use cepa::node::PeerAddr;
 use cepa::transports::Endpoint;
 use clap::Args;
 
+use super::fleet::Fleet;
 use super::options::{GateLimits, IdentityFile, LocalHints};
 use super::watching::Watchers;
 use crate::values::{AllowArg, listen_addr, placed_addr, rate};
@@ -16,7 +17,10 @@ the relay sees who talks to whom and how much, and nothing else. Only peers that
 --allow names may use the relay.
 
 With --carry it also delivers sealed messages (`cepa send`) to peers that are
-connected to it.")]
+connected to it.
+
+When one relay is not enough, start more with --fleet: a peer registers at any
+of them, and is reached through any of them. docs/FLEET.md tells how.")]
 pub(crate) struct Relay {
     /// Where to listen: tcp:HOST:PORT (port 0 picks a free port) or unix:PATH
     #[arg(value_name = "ADDR", required_unless_present = "register", value_parser = listen_addr)]
@@ -47,6 +51,8 @@ pub(crate) struct Relay {
     /// and G are powers of 1024
     #[arg(long, value_name = "BYTES", default_value = "10M", value_parser = rate)]
     pub(crate) rate: u64,
+    #[command(flatten)]
+    pub(crate) fleet: Fleet,
     #[command(flatten)]
     pub(crate) gate: GateLimits,
     #[command(flatten)]

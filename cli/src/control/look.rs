@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::called;
+use crate::fleet::FleetLook;
 use crate::mesh_node::Mesh;
 use crate::numbers;
 
@@ -58,6 +59,8 @@ pub(crate) struct Look {
     pub(crate) sessions: Vec<Seen>,
     pub(crate) relay: Option<RelayStats>,
     pub(crate) carrier: Option<CarrierStats>,
+    /// None where it is not one of a fleet.
+    pub(crate) fleet: Option<FleetLook>,
     /// None where nobody can come in.
     pub(crate) shares: Vec<Held>,
 }
@@ -121,6 +124,7 @@ impl Look {
             sessions: seen_at(node).collect(),
             relay: relay.map(Relay::stats),
             carrier: mesh.sealed.carrier_stats(),
+            fleet: None,
             shares: shares(node),
         }
     }
@@ -213,6 +217,8 @@ pub(super) fn document(look: &Look, rates: &mut Rates, form: Form, most: Most) -
             (it.resource.to_owned(), value)
         });
         fields.insert("shares".into(), Value::Object(shares.collect()));
+        let fleet = look.fleet.as_ref().map(FleetLook::json);
+        fields.insert("fleet".into(), fleet.unwrap_or_default());
     }
     whole
 }

@@ -39,6 +39,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use crate::exit::{Code, Failure, say};
+use crate::fleet::Member;
 use crate::log::{OURS, say_once_a_minute};
 use crate::mesh_node::Mesh;
 
@@ -88,6 +89,7 @@ pub(crate) struct OfNode {
     since: Instant,
     mesh: Mesh,
     relay: Option<Relay>,
+    fleet: Option<Arc<Member>>,
 }
 
 impl OfNode {
@@ -97,6 +99,7 @@ impl OfNode {
             since,
             mesh: mesh.clone(),
             relay: None,
+            fleet: None,
         }
     }
 
@@ -104,11 +107,20 @@ impl OfNode {
     pub(crate) fn with_relay(self, relay: Option<Relay>) -> Self {
         Self { relay, ..self }
     }
+
+    /// That is one of a fleet.
+    pub(crate) fn with_fleet(self, fleet: Option<Arc<Member>>) -> Self {
+        Self { fleet, ..self }
+    }
 }
 
 impl Daemon for OfNode {
     fn look(&self) -> Look {
-        Look::at(self.command, self.since, &self.mesh, self.relay.as_ref())
+        let look = Look::at(self.command, self.since, &self.mesh, self.relay.as_ref());
+        Look {
+            fleet: self.fleet.as_ref().map(|it| it.look()),
+            ..look
+        }
     }
 }
 
@@ -299,6 +311,7 @@ mod tests {
                 sessions: Vec::new(),
                 relay: None,
                 carrier: None,
+                fleet: None,
                 shares: Vec::new(),
             }
         }

@@ -84,6 +84,7 @@ impl Daemon for OfSessions {
             sessions: self.sessions.seen(),
             relay: None,
             carrier: None,
+            fleet: None,
             shares: Vec::new(),
         }
     }

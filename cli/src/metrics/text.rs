@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use cepa::session::Session;
 
 use crate::control::Look;
+use crate::fleet::FleetLook;
 use crate::numbers::{self, Kind};
 
 /// All of it.
@@ -57,6 +58,9 @@ pub(super) fn of(look: &Look) -> String {
     );
     shares(&mut page, look);
     relay(&mut page, look);
+    for (name, kind, help, value) in look.fleet.iter().flat_map(FleetLook::numbers) {
+        page.one(kind, name, help, value);
+    }
     page.0
 }
 
