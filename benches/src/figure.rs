@@ -22,6 +22,7 @@ struct Measured {
 pub(crate) struct Figures(&'static str);
 
 pub(crate) const MESH: Figures = Figures("mesh");
+pub(crate) const FLEET: Figures = Figures("fleet");
 pub(crate) const DURABLE: Figures = Figures("durable");
 pub(crate) const CARRIERS: Figures = Figures("carriers");
 pub(crate) const COPY: Figures = Figures("copy");

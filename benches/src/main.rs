@@ -18,6 +18,7 @@
 //! | `peers/` | cepa and the rivals behind one face |
 //! | `serial/` | the link on noisy lines, in virtual time |
 //! | `mesh/` | one relay with many nodes and circuits |
+//! | `fleet/` | three relays as one, on an etcd |
 //! | `load/` | crowds of clients on the tool's own processes |
 //! | `link/` | slow and far paths inside the process |
 //! | `carriers` | the same session over TCP, a WebSocket and QUIC |
@@ -31,6 +32,7 @@ mod carriers;
 mod copy;
 mod durable;
 mod figure;
+mod fleet;
 mod handshakes;
 mod link;
 mod load;
@@ -94,6 +96,11 @@ enum Command {
     Load(load::Options),
     /// Files by the tool, beside scp and `cepa forward`, and on a noisy serial line
     Copy(copy::Options),
+    /// A fleet of three relays on an etcd, with 3,000 nodes, against the goals
+    Fleet(fleet::Options),
+    /// The nodes of `fleet`
+    #[command(hide = true)]
+    FleetNodes(fleet::nodes::Options),
     /// The relay of `mesh`
     #[command(hide = true)]
     MeshRelay(mesh::relay::Options),
@@ -115,6 +122,8 @@ fn main() -> ExitCode {
         Command::Carriers(options) => carriers::run(&options),
         Command::Load(options) => load::run(&options),
         Command::Copy(options) => copy::run(&options),
+        Command::Fleet(options) => fleet::run(&options),
+        Command::FleetNodes(options) => fleet::nodes::serve(&options),
         Command::MeshRelay(options) => mesh::relay::serve(&options),
         Command::Workload(workload) => one(&workload),
     };
