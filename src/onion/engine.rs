@@ -89,7 +89,7 @@ pub(super) struct Engine {
     /// What the application wrote while corked, not yet sealed.
     held: BytesMut,
     wire_ended: bool,
-    failed: Option<TlsError>,
+    failed: Option<Box<TlsError>>,
 }
 
 impl Engine {
@@ -101,7 +101,7 @@ impl Engine {
 
     /// The error that ended everything, for ever.
     pub(super) fn failed(&self) -> Option<&TlsError> {
-        self.failed.as_ref()
+        self.failed.as_deref()
     }
 
     /// The innermost session.
@@ -192,7 +192,7 @@ impl Engine {
         if !self.readable().is_empty() {
             return Ok(Advance::Progress);
         }
-        if let Some(error) = &self.failed {
+        if let Some(error) = self.failed() {
             return Err(error.clone());
         }
         let Some(top) = self.layers.len().checked_sub(1) else {
@@ -314,7 +314,7 @@ impl Engine {
 
     /// Seals from `parts`, chunk by chunk through all layers; returns how many bytes were taken.
     pub(super) fn write(&mut self, parts: &[IoSlice<'_>]) -> Result<usize, TlsError> {
-        if let Some(error) = &self.failed {
+        if let Some(error) = self.failed() {
             return Err(error.clone());
         }
         let unit = self.write_unit();
@@ -394,6 +394,11 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether there is no layer, and nothing of the application waits for the wire.
+    pub(super) fn is_clear(&self) -> bool {
+        self.layers.is_empty() && self.raw.is_empty() && self.held.is_empty()
     }
 
     /// Whether bytes wait for the wire.
@@ -493,7 +498,7 @@ impl Engine {
     /// Closes all layers, the innermost first. One that has failed is left as it is: a close would
     /// make the peer believe that all went well.
     pub(super) fn close_all(&mut self) -> Result<(), TlsError> {
-        if let Some(error) = &self.failed {
+        if let Some(error) = self.failed() {
             return Err(error.clone());
         }
         self.release()?;
@@ -542,7 +547,8 @@ impl Engine {
 
     /// Remembers the first error, which came from layer `at`, and returns it.
     pub(super) fn fail(&mut self, at: usize, error: TlsError) -> TlsError {
-        self.failed.get_or_insert_with(|| error.again(at + 1));
+        self.failed
+            .get_or_insert_with(|| Box::new(error.again(at + 1)));
         error
     }
 
