@@ -23,6 +23,8 @@
 //! | `carriers` | the same session over TCP, a WebSocket and QUIC |
 //! | `copy/` | files: `cepa cp` beside scp and `cepa forward`, and on a noisy line |
 //! | `tool` | processes of the tool |
+//! | `tunnel/` | the whole tool beside ssh, socat and stunnel |
+//! | `ssh` | an OpenSSH server of our own on loopback |
 //! | `durable/` | what it costs that sessions outlive their connections, and how soon they go on |
 //! | `ratios/` | rounds, the table with its goals, Markdown and plot |
 
@@ -41,7 +43,9 @@ mod outcome;
 mod peers;
 mod ratios;
 mod serial;
+mod ssh;
 mod tool;
+mod tunnel;
 mod workloads;
 
 use std::process::ExitCode;
@@ -94,6 +98,8 @@ enum Command {
     Load(load::Options),
     /// Files by the tool, beside scp and `cepa forward`, and on a noisy serial line
     Copy(copy::Options),
+    /// The whole tool, `forward` and `serve`, beside ssh -L, socat and stunnel
+    Tunnel(tunnel::Options),
     /// The relay of `mesh`
     #[command(hide = true)]
     MeshRelay(mesh::relay::Options),
@@ -115,6 +121,7 @@ fn main() -> ExitCode {
         Command::Carriers(options) => carriers::run(&options),
         Command::Load(options) => load::run(&options),
         Command::Copy(options) => copy::run(&options),
+        Command::Tunnel(options) => tunnel::run(&options),
         Command::MeshRelay(options) => mesh::relay::serve(&options),
         Command::Workload(workload) => one(&workload),
     };

@@ -81,6 +81,7 @@ use cepa_transports::{ByteStream, Rate, Side};
 
 use crate::backend::seed;
 
+pub use chunk::{CHUNK, share as share_chunk, take as take_chunk};
 pub use code::{GoAwayCode, LimitKind, Refusal};
 pub use config::{Config, StreamTimeouts};
 pub use driver::Driver;

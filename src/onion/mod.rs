@@ -218,6 +218,12 @@ impl<T> Onion<T> {
         act(self, &mut Context::from_waker(&joint))
     }
 
+    /// The wire, where what is read and written is the wire's own: there is no layer, and nothing was read ahead or waits.
+    pub(crate) fn clear_wire(&mut self) -> Option<&mut T> {
+        let is_whole = self.is_clear() && self.engine.wire_drained() && self.phase == Phase::Open;
+        is_whole.then_some(&mut self.wire)
+    }
+
     fn wakers(&mut self) -> &mut JointWaker {
         self.wakers.get_or_insert_default()
     }
