@@ -41,6 +41,9 @@ const READ_AHEAD: usize = 64 * 1024 + MAX_RECORD;
 /// costs up to 1.3 times the time on small writes; more than this only adds delay.
 pub(super) const UNSENT: usize = 64 * 1024;
 
+/// So much behind that is taken with it, since it would else leave in a write of its own: a ping behind a batch of the mux.
+const TAIL: usize = 1024;
+
 /// What one call of [`Engine::advance`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advance {
@@ -318,12 +321,14 @@ impl Engine {
             return Err(error.clone());
         }
         let unit = self.write_unit();
+        let all: usize = parts.iter().map(|part| part.len()).sum();
+        let most = if all <= UNSENT + TAIL { all } else { UNSENT };
         let mut taken = 0;
         let mut chunk: Vec<IoSlice<'_>> = Vec::with_capacity(parts.len().min(64));
         let mut room = unit;
         for part in parts {
             let mut part: &[u8] = part;
-            while !part.is_empty() && taken < UNSENT {
+            while !part.is_empty() && taken < most {
                 let (now, rest) = part.split_at_checked(room).unwrap_or((part, &[]));
                 part = rest;
                 room -= now.len();
