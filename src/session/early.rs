@@ -77,12 +77,12 @@ impl Session {
         let awaited = self.awaited(service, InnerTls::Without)?.by(until);
         // As a rule there is room, and nothing to wait for.
         match self.start_now(awaited, options) {
-            Started::Open(stream) => Ok(stream),
-            Started::Failed(error) => {
+            Ok(stream) => Ok(stream),
+            Err(Unopened::Failed(error)) => {
                 observe::opening().ended(&self.peer().id(), service, Some(&error));
                 Err(error)
             }
-            Started::NoRoom(awaited) => Box::pin(self.start_later(awaited, options)).await,
+            Err(Unopened::NoRoom(awaited)) => Box::pin(self.start_later(awaited, options)).await,
         }
     }
 
@@ -155,9 +155,8 @@ pub(super) struct Awaited {
     failed: Option<OpenError>,
 }
 
-/// What came of an opening that does not wait.
-pub(super) enum Started {
-    Open(ServiceStream),
+/// Why an opening that does not wait has not opened.
+pub(super) enum Unopened {
     Failed(OpenError),
     /// Too many are open or unanswered.
     NoRoom(Box<Awaited>),

@@ -9,7 +9,7 @@ use crate::observe;
 use crate::onion::Onion;
 
 use super::Session;
-use super::early::{Awaited, Started};
+use super::early::{Awaited, Unopened};
 use super::error::{OpenError, SessionEnd};
 use super::options::{OpenOptions, Stage};
 use super::runtime::in_runtime;
@@ -17,12 +17,16 @@ use super::substream::ServiceStream;
 
 impl Session {
     /// Opens a substream and says what for, unless there is no room at the moment. The answer is taken off its front when it comes.
-    pub(super) fn start_now(&self, awaited: Box<Awaited>, options: &OpenOptions) -> Started {
+    pub(super) fn start_now(
+        &self,
+        awaited: Box<Awaited>,
+        options: &OpenOptions,
+    ) -> Result<ServiceStream, Unopened> {
         let (service, request) = (awaited.service(), awaited.request());
         match self.inner.mux.open_now(service, request, awaited.until()) {
-            Ok(Some(substream)) => Started::Open(begun(substream, awaited, options)),
-            Ok(None) => Started::NoRoom(awaited),
-            Err(error) => Started::Failed(OpenError::from_mux(error)),
+            Ok(Some(substream)) => Ok(begun(substream, awaited, options)),
+            Ok(None) => Err(Unopened::NoRoom(awaited)),
+            Err(error) => Err(Unopened::Failed(OpenError::from_mux(error))),
         }
     }
 
@@ -34,12 +38,12 @@ impl Session {
         stage: &Stage,
     ) -> Result<ServiceStream, OpenError> {
         let awaited = match self.start_now(awaited, options) {
-            Started::Open(stream) => {
+            Ok(stream) => {
                 stage.set_opened();
                 return Ok(stream);
             }
-            Started::Failed(error) => return Err(error),
-            Started::NoRoom(awaited) => awaited,
+            Err(Unopened::Failed(error)) => return Err(error),
+            Err(Unopened::NoRoom(awaited)) => awaited,
         };
         let (service, request) = (awaited.service(), awaited.request());
         let substream = self

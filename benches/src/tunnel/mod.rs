@@ -34,7 +34,7 @@ use backend::Beside;
 use tools::Tunnel;
 
 /// How long small messages go there and back.
-const TALK: Duration = Duration::from_millis(1000);
+const TALK: Duration = Duration::from_secs(1);
 
 #[derive(Args, Debug, Serialize)]
 pub(crate) struct Options {
@@ -59,6 +59,9 @@ struct Figures {
     alone_us: f64,
     beside_us: f64,
 }
+
+/// One of the figures.
+type Of = fn(&Figures) -> f64;
 
 pub(crate) fn run(options: &Options) -> Outcome<()> {
     if options.peer != Peer::Cepa {
@@ -115,10 +118,10 @@ fn measure(tunnel: &Tunnel, mib: u32) -> Outcome<Figures> {
 /// The figures of each tunnel, and the ratios of the tool's to others'.
 fn values(found: &BTreeMap<&str, Vec<Figures>>) -> BTreeMap<String, f64> {
     let mut values = BTreeMap::new();
-    let of = |name: &str, what: fn(&Figures) -> f64| -> Vec<f64> {
+    let of = |name: &str, what: Of| -> Vec<f64> {
         found.get(name).into_iter().flatten().map(what).collect()
     };
-    let all: [(&str, fn(&Figures) -> f64); 4] = [
+    let all: [(&str, Of); 4] = [
         ("mib_per_second", |it| it.mib_per_second),
         ("cpu_s_per_gib", |it| it.cpu_per_gib),
         ("alone_us", |it| it.alone_us),
