@@ -96,8 +96,10 @@ impl Chunk {
 
     /// What waits to be written.
     pub(crate) fn waiting(&self) -> &[u8] {
-        let read = || self.bytes.get(self.start..).unwrap_or_default();
-        self.pieces.front().map_or_else(read, |piece| piece)
+        match self.pieces.front() {
+            Some(piece) => piece,
+            None => self.bytes.get(self.start..).unwrap_or_default(),
+        }
     }
 
     /// All that waits to be written, in bytes.
