@@ -377,23 +377,48 @@ impl Traffic {
 
 // ---- substreams -----------------------------------------------------------------------------------------------------
 
-/// A service is asked for at a peer.
-pub(crate) struct Opening(Clock);
+/// A service is asked for at a peer. Dropped before it has ended, it was given up at this end.
+pub(crate) struct Opening {
+    clock: Clock,
+    reported: bool,
+}
 
 pub(crate) fn opening() -> Opening {
-    Opening(Clock::start())
+    Opening {
+        clock: Clock::start(),
+        reported: false,
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if !self.reported {
+            count!("cepa_opens_total", "outcome" => "dropped");
+            event!(
+                "cepa::substream",
+                DEBUG,
+                "given up before the peer's answer"
+            );
+        }
+    }
 }
 
 impl Opening {
-    pub(crate) fn ended(self, peer: &dyn Display, service: &str, error: Option<impl Display>) {
+    /// Something else reports it.
+    pub(crate) fn goes_on(mut self) {
+        self.reported = true;
+    }
+
+    pub(crate) fn ended(mut self, peer: &dyn Display, service: &str, error: Option<impl Display>) {
+        self.reported = true;
         count!("cepa_opens_total", "outcome" => outcome(error.is_none()));
         if let Some(error) = error {
             event!("cepa::substream", DEBUG, peer = %peer, service = shown(&service),
                     error = shown(&error), "the service was not opened");
         } else {
             event!("cepa::substream", DEBUG, peer = %peer, service = shown(&service),
-                    seconds = self.0.seconds(), "service opened");
-            record!(self.0.seconds(), "cepa_open_seconds");
+                    seconds = self.clock.seconds(), "service opened");
+            record!(self.clock.seconds(), "cepa_open_seconds");
         }
     }
 }

@@ -323,6 +323,47 @@ async fn a_peer_that_does_not_answer_is_given_up_by_who_waits_for_it() {
     assert!(waits.await.is_err());
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_only_writes_gives_a_peer_up_that_does_not_answer() {
+    let (client, server) = sessions().await;
+    let options = OpenOptions::new().patience(Duration::from_secs(5));
+    let begun = tokio::time::Instant::now();
+    let mut near = soon(client.open_early_with("x", &options)).await.unwrap();
+    let held = soon(server.accept()).await.unwrap();
+    // Nobody reads it, and it takes what it is given until nobody takes that from it.
+    let written = tokio::time::timeout(Duration::from_secs(3600), async {
+        loop {
+            if let Err(error) = near.write_all(&[7; 1000]).await {
+                return error;
+            }
+        }
+    });
+    let error = written.await.expect("it is given up");
+    assert!(
+        matches!(refusal(&error), OpenError::TimedOut { .. }),
+        "{error}"
+    );
+    assert!(begun.elapsed() >= Duration::from_secs(5));
+    drop(held);
+
+    // Who is answered has all the time, and so has who leaves it behind ended.
+    let mut answered = soon(client.open_early_with("x", &options)).await.unwrap();
+    let mut left = soon(client.open_early_with("x", &options)).await.unwrap();
+    left.write_all(b"all of it").await.unwrap();
+    left.shutdown().await.unwrap();
+    drop(left);
+    let mut far = soon(server.accept()).await.unwrap().accept().await.unwrap();
+    let later = soon(server.accept()).await.unwrap();
+    soon(answered.accepted()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    answered.write_all(b"x").await.unwrap();
+    assert_eq!(soon(far.read_u8()).await.unwrap(), b'x');
+    let mut came = Vec::new();
+    let mut later = later.accept().await.unwrap();
+    soon(later.read_to_end(&mut came)).await.unwrap();
+    assert_eq!(came, b"all of it");
+}
+
 #[tokio::test]
 async fn who_drops_it_before_the_answer_takes_it_back_unless_it_was_ended() {
     let (client, server) = sessions().await;

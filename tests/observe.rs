@@ -226,6 +226,11 @@ async fn what_happens_is_reported_and_no_secret_is() {
     asks(&session, "echo").await;
     asks(&session, "not-there").await;
     asks(&session, "fails").await;
+    // Given up before the answer.
+    let opens = || number("cepa_opens_total").moved.load(Ordering::SeqCst);
+    let before = opens();
+    drop(soon(session.open_early("echo")).await.unwrap());
+    assert_eq!(opens(), before + 1);
     // An invitation is used.
     let expires = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + 600));
     let invitation = Invitation::new(node.id(), &at, expires).unwrap();
@@ -288,6 +293,7 @@ async fn what_happens_is_reported_and_no_secret_is() {
         "session down",
         "service opened",
         "the service was not opened",
+        "given up before the peer's answer",
         "service asked for",
         "substream begins",
         "substream ends",

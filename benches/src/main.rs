@@ -24,6 +24,8 @@
 //! | `carriers` | the same session over TCP, a WebSocket and QUIC |
 //! | `copy/` | files: `cepa cp` beside scp and `cepa forward`, and on a noisy line |
 //! | `tool` | processes of the tool |
+//! | `tunnel/` | the whole tool beside ssh, socat and stunnel |
+//! | `ssh` | an OpenSSH server of our own on loopback |
 //! | `durable/` | what it costs that sessions outlive their connections, and how soon they go on |
 //! | `ratios/` | rounds, the table with its goals, Markdown and plot |
 
@@ -43,7 +45,9 @@ mod outcome;
 mod peers;
 mod ratios;
 mod serial;
+mod ssh;
 mod tool;
+mod tunnel;
 mod workloads;
 
 use std::process::ExitCode;
@@ -101,6 +105,8 @@ enum Command {
     /// The nodes of `fleet`
     #[command(hide = true)]
     FleetNodes(fleet::nodes::Options),
+    /// The whole tool, `forward` and `serve`, beside ssh -L, socat and stunnel
+    Tunnel(tunnel::Options),
     /// The relay of `mesh`
     #[command(hide = true)]
     MeshRelay(mesh::relay::Options),
@@ -124,6 +130,7 @@ fn main() -> ExitCode {
         Command::Copy(options) => copy::run(&options),
         Command::Fleet(options) => fleet::run(&options),
         Command::FleetNodes(options) => fleet::nodes::serve(&options),
+        Command::Tunnel(options) => tunnel::run(&options),
         Command::MeshRelay(options) => mesh::relay::serve(&options),
         Command::Workload(workload) => one(&workload),
     };

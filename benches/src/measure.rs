@@ -72,6 +72,38 @@ pub(crate) fn cpu_seconds_of(process: u32) -> Outcome<f64> {
     Ok(ticks / 100.0)
 }
 
+/// Seconds of processor time of a process and all that descend from it, those that have ended and been waited for as well; to a
+/// hundredth (stat of proc(5); Linux).
+pub(crate) fn cpu_seconds_with_children(process: u32) -> Outcome<f64> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // It may have ended since.
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{id}/stat")) else {
+            continue;
+        };
+        let (_, words) = stat.rsplit_once(')').ok_or("no name in its stat")?;
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let parent: u32 = words.get(1).ok_or("no parent in its stat")?.parse()?;
+        // Its own user and system time, and those of its ended children.
+        let times = words.get(11..15).ok_or("no times in its stat")?;
+        let ticks = times.iter().map(|word| word.parse::<f64>());
+        all.push((id, parent, ticks.sum::<Result<f64, _>>()?));
+    }
+    let mut family = vec![process];
+    let mut at = 0;
+    while let Some(parent) = family.get(at).copied() {
+        let children = all.iter().filter(|(_, of, _)| *of == parent);
+        family.extend(children.map(|(id, _, _)| *id));
+        at += 1;
+    }
+    let ticks = all.iter().filter(|(id, _, _)| family.contains(id));
+    Ok(ticks.map(|(_, _, ticks)| ticks).sum::<f64>() / 100.0)
+}
+
 /// Lets this process have so many descriptors, as far as it may.
 pub(crate) fn allow_descriptors(wanted: usize) -> Outcome<()> {
     let wanted = u64::try_from(wanted)?;

@@ -266,6 +266,8 @@ impl FarStream for Framed<Onion<Substream>> {
     }
 }
 
+impl crate::chunk::Pieces for Box<dyn FarStream> {}
+
 impl Leaves for Box<dyn FarStream> {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         (**self).poll_left(cx, reading)

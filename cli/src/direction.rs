@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop::has_budget_remaining;
 
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, Pieces};
 use crate::splice_end::is_end;
 
 /// Turns before the task lets others run; both ends may always be ready.
@@ -151,8 +151,8 @@ impl Direction {
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut (impl AsyncRead + Unpin),
-        to: &mut (impl AsyncWrite + Unpin),
+        from: &mut (impl AsyncRead + Pieces + Unpin),
+        to: &mut (impl AsyncWrite + Pieces + Unpin),
     ) -> Poll<io::Result<()>> {
         for _ in 0..TURNS {
             let step = match self.state {
@@ -168,10 +168,10 @@ impl Direction {
                         State::Done
                     };
                 }),
-                State::ReadingOn => match ready!(self.poll_fill(cx, from))? {
+                State::ReadingOn => match ready!(self.poll_fill(cx, from, false))? {
                     // What comes is for nobody.
                     Filled::Some => {
-                        self.piece.advance(self.piece.waiting().len());
+                        self.piece.clear();
                         continue;
                     }
                     Filled::Nothing => continue,
@@ -181,7 +181,7 @@ impl Direction {
                     }
                 },
                 State::Copying if !self.piece.waiting().is_empty() => self.poll_drain(cx, to),
-                State::Copying => match self.poll_fill(cx, from) {
+                State::Copying => match self.poll_fill(cx, from, to.keeps()) {
                     Poll::Ready(Ok(Filled::End)) => {
                         self.ended();
                         continue;
@@ -224,18 +224,19 @@ impl Direction {
     fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut (impl AsyncRead + Unpin),
+        from: &mut (impl AsyncRead + Pieces + Unpin),
+        kept: bool,
     ) -> Poll<io::Result<Filled>> {
         if self.last == Some(0) {
             return Poll::Ready(Ok(Filled::End));
         }
-        match ready!(self.piece.poll_fill(cx, from)) {
+        match ready!(self.piece.poll_fill(cx, from, kept)) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {
                 return Poll::Ready(Ok(Filled::Nothing));
             }
             other => other?,
         }
-        let n = self.piece.waiting().len();
+        let n = self.piece.len();
         if let Some(last) = &mut self.last {
             *last = last.saturating_sub(n);
         }
@@ -258,13 +259,12 @@ impl Direction {
     fn poll_drain(
         &mut self,
         cx: &mut Context<'_>,
-        to: &mut (impl AsyncWrite + Unpin),
+        to: &mut (impl AsyncWrite + Pieces + Unpin),
     ) -> Poll<io::Result<()>> {
-        let n = ready!(Pin::new(to).poll_write(cx, self.piece.waiting()))?;
+        let n = ready!(self.piece.poll_drain(cx, to))?;
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.piece.advance(n);
         self.carried += n as u64;
         self.unflushed = true;
         Poll::Ready(Ok(()))
@@ -282,7 +282,10 @@ mod tests {
     use super::*;
 
     /// Carries what is left of a reader who is gone to its end, at first with a task that has nothing left of its turn where `spent`.
-    async fn carry(mut from: impl AsyncRead + Send + Unpin + 'static, mut spent: bool) -> Vec<u8> {
+    async fn carry(
+        mut from: impl AsyncRead + Pieces + Send + Unpin + 'static,
+        mut spent: bool,
+    ) -> Vec<u8> {
         let (mut to, mut taker) = duplex(4 << 20);
         let mut way = Direction::new();
         way.ends_when_empty();
@@ -323,6 +326,10 @@ mod tests {
 
     /// The first read is interrupted.
     struct Interrupted<S>(S, bool);
+
+    impl<S> Pieces for Interrupted<S> {}
+
+    impl Pieces for tokio::io::Repeat {}
 
     impl<S: AsyncRead + Unpin> AsyncRead for Interrupted<S> {
         fn poll_read(

@@ -127,6 +127,7 @@ const FROM_THE_FIRST: &[(&str, &[(&str, &str)])] = &[
         &[("side", "server"), ("outcome", "failed")],
     ),
     ("cepa_opens_total", &[("outcome", "failed")]),
+    ("cepa_opens_total", &[("outcome", "dropped")]),
     ("cepa_requests_total", &[("outcome", "accepted")]),
     ("cepa_requests_total", &[("outcome", "refused")]),
     ("cepa_path_changes_total", &[("change", "lost")]),

@@ -576,7 +576,7 @@ fn is_same(one: &Target, other: &Target) -> bool {
 }
 
 /// Sends back what comes, until it ends, and waits until it was taken; `end` comes before the end of what is sent.
-async fn echo<F: AsyncRead + AsyncWrite + Unpin>(
+async fn echo<F: AsyncRead + AsyncWrite + chunk::Pieces + Unpin>(
     far: &mut F,
     wire: Wire<F>,
     memory: ReceivePool,

@@ -30,7 +30,7 @@ use cepa::transports::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep, timeout};
 
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, Pieces};
 use crate::direction::{Direction, State};
 use crate::limits::LINGER;
 use crate::splice_end::Ended;
@@ -55,7 +55,7 @@ pub(crate) async fn linger(far: &mut (impl AsyncRead + Unpin)) -> bool {
 const STALLED: Duration = Duration::from_secs(30);
 
 /// A stream that can tell that its other end is gone, though it is neither read nor written; see [`Stream::poll_left`].
-pub(crate) trait Leaves {
+pub(crate) trait Leaves: Pieces {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error>;
 
     /// See [`Stream::poll_drained`].
@@ -620,6 +620,8 @@ mod tests {
         };
     }
 
+    impl Pieces for HasLeft {}
+
     impl Leaves for HasLeft {
         fn poll_left(&mut self, _: &mut Context<'_>, _: bool) -> Poll<io::Error> {
             Poll::Ready((self.why)())
@@ -706,6 +708,8 @@ mod tests {
             Poll::Ready(Ok(()))
         }
     }
+
+    impl Pieces for TwoPipes {}
 
     impl Leaves for TwoPipes {
         fn poll_left(&mut self, _: &mut Context<'_>, _: bool) -> Poll<io::Error> {
@@ -830,6 +834,8 @@ mod tests {
             Poll::Pending
         }
     }
+
+    impl Pieces for Broken {}
 
     impl Leaves for Broken {
         fn poll_left(&mut self, _: &mut Context<'_>, _: bool) -> Poll<io::Error> {

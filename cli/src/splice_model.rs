@@ -149,6 +149,8 @@ struct Wire(Shared);
 
 /// As the kinds tell of it, where the case has it so: a TCP connection that was closed without a word is not missed soon, a command by its
 /// exit alone.
+impl crate::chunk::Pieces for Wire {}
+
 impl Leaves for Wire {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         let mut state = self.0.lock().unwrap();

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 
 /// Bytes in a chunk: two TLS records. Larger reads were measured to be slower.
-pub(crate) const CHUNK: usize = 32 << 10;
+pub const CHUNK: usize = 32 << 10;
 
 /// What has come is copied where it is shorter than this: a part that is kept as a slice keeps its whole chunk
 /// in memory (and is counted as that), so four times its size at most.
@@ -21,14 +21,14 @@ const SPARE: usize = 32;
 
 static SPARES: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
-/// An empty chunk with room for [`CHUNK`] bytes.
-pub(crate) fn take() -> Vec<u8> {
+/// An empty chunk with room for [`CHUNK`] bytes: memory that is used again when it was [shared](share) and nobody has a part of it any more.
+pub fn take() -> Vec<u8> {
     let spare = SPARES.lock().unwrap_or_else(PoisonError::into_inner).pop();
     spare.unwrap_or_else(|| Vec::with_capacity(CHUNK))
 }
 
 /// Shares what is in a chunk; the last one to drop a part of it gives the memory back.
-pub(crate) fn share(chunk: Vec<u8>) -> Bytes {
+pub fn share(chunk: Vec<u8>) -> Bytes {
     if chunk.capacity() == CHUNK {
         Bytes::from_owner(Used(chunk))
     } else {

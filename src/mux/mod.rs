@@ -75,12 +75,13 @@ mod unsent;
 mod wakes;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cepa_transports::{ByteStream, Rate, Side};
 
 use crate::backend::seed;
 
+pub use chunk::{CHUNK, share as share_chunk, take as take_chunk};
 pub use code::{GoAwayCode, LimitKind, Refusal};
 pub use config::{Config, StreamTimeouts};
 pub use driver::Driver;
@@ -202,6 +203,39 @@ impl Mux {
         let shared = &self.handle.shared;
         let key = shared.open().await?;
         Ok(Substream::new(Arc::clone(shared), key))
+    }
+
+    /// Opens a substream that begins with `first`, a few bytes, unless there is no room at the moment. `label` is what it is for. The
+    /// peer's answer is to be taken by `preface`, until `answer_by`, if that is set.
+    ///
+    /// # Errors
+    /// As [`Mux::open`].
+    pub(crate) fn open_now(
+        &self,
+        label: &str,
+        first: &[u8],
+        answer_by: Option<Instant>,
+    ) -> Result<Option<Substream>, OpenError> {
+        let shared = &self.handle.shared;
+        let begin = |engine: &mut Engine, key| engine.begin(key, label, first, answer_by);
+        let opened = shared.open_now(begin)?;
+        Ok(opened.map(|key| Substream::new(Arc::clone(shared), key)))
+    }
+
+    /// The same as soon as there is room. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Mux::open`].
+    pub(crate) async fn open_beginning(
+        &self,
+        label: &str,
+        first: &[u8],
+        answer_by: Option<Instant>,
+    ) -> Result<Substream, OpenError> {
+        let stream = self.open().await?;
+        let begin = |engine: &mut Engine| engine.begin(stream.key, label, first, answer_by);
+        stream.shared.with(begin);
+        Ok(stream)
     }
 
     /// [`Mux::open`], with another priority than the usual one from the first byte on. Cancel safe.

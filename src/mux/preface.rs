@@ -6,10 +6,10 @@
 //! ```
 //!
 //! The mux does not know what it is, only where it ends. If it says no, the stream is reset, which drops what is queued at either
-//! end, and every call from then on gets the same error.
+//! end, and every call from then on gets the same error. When it is too late for it, the engine ends the stream: the clock is the session's, so that
+//! it runs for who only writes as well.
 
 use std::io;
-use std::task::{Context, Poll};
 
 /// What comes first, and what became of it.
 pub(crate) trait Preface: Send + Sync {
@@ -18,9 +18,6 @@ pub(crate) trait Preface: Send + Sync {
 
     /// The stream has ended before it was whole: by an error, or by the peer's FIN.
     fn cut(&mut self, error: Option<&io::Error>);
-
-    /// Nothing is there: ready when it is too late, and [`Preface::error`] says so.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Why the stream is of no use; once there is one, the same at each call.
     fn error(&self) -> Option<io::Error>;

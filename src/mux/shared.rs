@@ -141,6 +141,23 @@ impl Shared {
         result
     }
 
+    /// Opens a stream and begins it, if there is room and nobody waits for that.
+    pub(crate) fn open_now(
+        &self,
+        begin: impl FnOnce(&mut Engine, Key),
+    ) -> Result<Option<Key>, OpenError> {
+        self.with_inner(|inner| {
+            if inner.opening.ahead_of(None) >= inner.engine.open_room() {
+                return Ok(None);
+            }
+            let opened = inner.engine.open(now())?;
+            if let Some(key) = opened {
+                begin(&mut inner.engine, key);
+            }
+            Ok(opened)
+        })
+    }
+
     /// Opens a stream, when it is this caller's turn.
     pub(crate) async fn open(&self) -> Result<Key, OpenError> {
         let mut place = Place::new(self, |inner| &mut inner.opening);

@@ -115,14 +115,13 @@ impl Substream {
         if data.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.look_for_preface()?;
-        let n = ready!(self.shared.with(|engine| {
-            engine.write_space(self.key, cx.waker()).map_ok(|space| {
+        let n = ready!(self.for_writer(|engine, key| {
+            engine.write_space(key, cx.waker()).map_ok(|space| {
                 let n = space.min(data.len());
-                engine.write(self.key, data.split_to(n));
+                engine.write(key, data.split_to(n));
                 n
             })
-        }))?;
+        })?)?;
         Poll::Ready(Ok(n))
     }
 
@@ -245,29 +244,25 @@ impl Substream {
         if total == 0 {
             return Poll::Ready(Ok(0));
         }
-        self.look_for_preface()?;
         if total <= COPY_LOCKED {
-            let n = ready!(self.shared.with(|engine| {
-                engine.write_space(self.key, cx.waker()).map_ok(|space| {
+            let n = ready!(self.for_writer(|engine, key| {
+                engine.write_space(key, cx.waker()).map_ok(|space| {
                     let mut left = space.min(total);
                     let n = left;
                     for slice in slices {
                         let (now, _) = slice.split_at(slice.len().min(left));
                         if !now.is_empty() {
-                            engine.write_copy(self.key, now);
+                            engine.write_copy(key, now);
                         }
                         left -= now.len();
                     }
                     n
                 })
-            }))?;
+            })?)?;
             return Poll::Ready(Ok(n));
         }
         // Only this handle writes, so the space can not shrink while the copy is made.
-        let space = ready!(
-            self.shared
-                .with(|engine| engine.write_space(self.key, cx.waker()))
-        )?;
+        let space = ready!(self.for_writer(|engine, key| engine.write_space(key, cx.waker()))?)?;
         let n = space.min(total);
         let mut left = n;
         let mut pieces = Vec::new();
@@ -365,12 +360,8 @@ impl AsyncWrite for Substream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.look_for_preface()?;
-        Poll::Ready(
-            self.shared
-                .with(|engine| engine.shutdown(self.key))
-                .map_err(Into::into),
-        )
+        let ended = self.for_writer(Engine::shutdown)?;
+        Poll::Ready(ended.map_err(Into::into))
     }
 }
 

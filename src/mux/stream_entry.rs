@@ -77,6 +77,8 @@ pub(crate) struct Entry {
     /// Why the stream ended without a FIN, once it has.
     pub(crate) failure: Option<Box<StreamError>>,
 
+    /// By when the application of the peer has to answer, where this end waits for such an answer.
+    pub(crate) answer_by: Option<Moment>,
     /// The stream's own time limits, where they are not those of the session.
     pub(crate) timeouts: Option<Box<StreamTimeouts>>,
     /// When the SYN went out or came.
@@ -119,6 +121,7 @@ impl Entry {
             reader: None,
             writer: None,
             failure: None,
+            answer_by: None,
             timeouts: None,
             opened_at: now,
             active_at: now,
@@ -227,6 +230,9 @@ impl Entry {
                 ))
             })
             .flatten();
+        let answer = self
+            .answer_by
+            .map(|at| (at.instant(start), StreamTimeout::Open));
         // Data that nobody reads here is not the peer's fault, and data that it does not take is
         // for the other limit to judge.
         let half = (matches!(self.state.halves, Halves::SendClosed | Halves::RecvClosed)
@@ -245,7 +251,7 @@ impl Entry {
                 StreamTimeout::WriteStalled,
             ))
         });
-        [abandoned, open, half, stalled]
+        [abandoned, open, answer, half, stalled]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
@@ -259,6 +265,6 @@ mod tests {
     /// Sessions hold thousands of these, most of them idle. What is rare has a box of its own.
     #[test]
     fn an_idle_stream_is_small() {
-        assert!(size_of::<Entry>() <= 232, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 240, "{}", size_of::<Entry>());
     }
 }

@@ -1,9 +1,11 @@
 //! A substream whose preface is still to come: who reads takes it off first, and who writes has a look whether it came.
 
 use std::io;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
+use super::engine::Engine;
 use super::preface::{Preface, Step};
+use super::store::Key;
 use super::stream::Substream;
 
 impl Substream {
@@ -20,18 +22,28 @@ impl Substream {
     pub(crate) fn poll_preface(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.preface.is_some() {
             if !self.step(Some(cx.waker()))? {
-                let late = self.preface.as_mut().map(|it| it.poll_late(cx));
-                ready!(late.unwrap_or(Poll::Ready(())));
-                self.give_up();
+                return Poll::Pending;
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// The same for who writes: an error if it is known by now that nobody will read that.
-    pub(super) fn look_for_preface(&mut self) -> io::Result<()> {
-        while self.preface.is_some() && self.step(None)? {}
-        Ok(())
+    /// Something that a writer does, unless it is known by now that nobody will read that: that is the error.
+    pub(super) fn for_writer<R>(
+        &mut self,
+        mut what: impl FnMut(&mut Engine, Key) -> R,
+    ) -> io::Result<R> {
+        loop {
+            let (key, looks) = (self.key, self.preface.is_some());
+            let done = self.shared.with(|engine| {
+                let first = looks && engine.has_news(key);
+                (!first).then(|| what(engine, key))
+            });
+            if let Some(done) = done {
+                return Ok(done);
+            }
+            while self.preface.is_some() && self.step(None)? {}
+        }
     }
 
     /// Why the preface was none, once that is known.
@@ -70,12 +82,30 @@ impl Substream {
         Ok(true)
     }
 
+    /// What has arrived and was not read, the first piece of it; nothing where that takes waiting.
+    pub(crate) fn at_hand(&mut self) -> &[u8] {
+        if self.piece.is_empty()
+            && self.preface.is_none()
+            && let Poll::Ready(Ok(Some(piece))) =
+                self.shared.with(|engine| engine.borrow_now(self.key))
+        {
+            self.piece = piece;
+        }
+        &self.piece
+    }
+
+    /// So many bytes of [`Substream::at_hand`] were taken.
+    pub(crate) fn took(&mut self, bytes: usize) {
+        self.consume(bytes);
+    }
+
     fn take(&mut self) {
         let step = self.preface.as_mut().map(|it| it.take(&self.piece));
         match step {
             Some(Step::More) => self.consume(self.piece.len()),
             Some(Step::Done(n)) => {
                 self.preface = None;
+                self.shared.with(|engine| engine.answered(self.key));
                 self.consume(n);
             }
             Some(Step::Failed) => self.give_up(),

@@ -106,7 +106,7 @@ impl<T: ByteStream> Onion<T> {
     }
 
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<Peer, TlsError>> {
-        self.wakers.reader(cx);
+        self.wakers().reader(cx);
         loop {
             // A wire that takes nothing more may still hold the alert that says why.
             let sent = self.poll_drain_and_flush();
@@ -159,7 +159,7 @@ impl<T: ByteStream> Onion<T> {
     }
 
     fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
-        self.wakers.reader(cx);
+        self.wakers().reader(cx);
         loop {
             // Both directions at once: the peer may be waiting to write before it reads.
             let sent = self.poll_drain_and_flush();

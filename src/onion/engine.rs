@@ -41,6 +41,9 @@ const READ_AHEAD: usize = 64 * 1024 + MAX_RECORD;
 /// costs up to 1.3 times the time on small writes; more than this only adds delay.
 pub(super) const UNSENT: usize = 64 * 1024;
 
+/// So much behind that is taken with it, since it would else leave in a write of its own: a ping behind a batch of the mux.
+const TAIL: usize = 1024;
+
 /// What one call of [`Engine::advance`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advance {
@@ -89,7 +92,7 @@ pub(super) struct Engine {
     /// What the application wrote while corked, not yet sealed.
     held: BytesMut,
     wire_ended: bool,
-    failed: Option<TlsError>,
+    failed: Option<Box<TlsError>>,
 }
 
 impl Engine {
@@ -101,7 +104,7 @@ impl Engine {
 
     /// The error that ended everything, for ever.
     pub(super) fn failed(&self) -> Option<&TlsError> {
-        self.failed.as_ref()
+        self.failed.as_deref()
     }
 
     /// The innermost session.
@@ -192,7 +195,7 @@ impl Engine {
         if !self.readable().is_empty() {
             return Ok(Advance::Progress);
         }
-        if let Some(error) = &self.failed {
+        if let Some(error) = self.failed() {
             return Err(error.clone());
         }
         let Some(top) = self.layers.len().checked_sub(1) else {
@@ -314,16 +317,18 @@ impl Engine {
 
     /// Seals from `parts`, chunk by chunk through all layers; returns how many bytes were taken.
     pub(super) fn write(&mut self, parts: &[IoSlice<'_>]) -> Result<usize, TlsError> {
-        if let Some(error) = &self.failed {
+        if let Some(error) = self.failed() {
             return Err(error.clone());
         }
         let unit = self.write_unit();
+        let all: usize = parts.iter().map(|part| part.len()).sum();
+        let most = if all <= UNSENT + TAIL { all } else { UNSENT };
         let mut taken = 0;
         let mut chunk: Vec<IoSlice<'_>> = Vec::with_capacity(parts.len().min(64));
         let mut room = unit;
         for part in parts {
             let mut part: &[u8] = part;
-            while !part.is_empty() && taken < UNSENT {
+            while !part.is_empty() && taken < most {
                 let (now, rest) = part.split_at_checked(room).unwrap_or((part, &[]));
                 part = rest;
                 room -= now.len();
@@ -394,6 +399,11 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether there is no layer, and nothing of the application waits for the wire.
+    pub(super) fn is_clear(&self) -> bool {
+        self.layers.is_empty() && self.raw.is_empty() && self.held.is_empty()
     }
 
     /// Whether bytes wait for the wire.
@@ -493,7 +503,7 @@ impl Engine {
     /// Closes all layers, the innermost first. One that has failed is left as it is: a close would
     /// make the peer believe that all went well.
     pub(super) fn close_all(&mut self) -> Result<(), TlsError> {
-        if let Some(error) = &self.failed {
+        if let Some(error) = self.failed() {
             return Err(error.clone());
         }
         self.release()?;
@@ -542,7 +552,8 @@ impl Engine {
 
     /// Remembers the first error, which came from layer `at`, and returns it.
     pub(super) fn fail(&mut self, at: usize, error: TlsError) -> TlsError {
-        self.failed.get_or_insert_with(|| error.again(at + 1));
+        self.failed
+            .get_or_insert_with(|| Box::new(error.again(at + 1)));
         error
     }
 

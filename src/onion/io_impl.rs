@@ -35,7 +35,7 @@ impl<T: ByteStream> Onion<T> {
                     Err(error) => error,
                 };
                 onion.engine.discard_unsent();
-                onion.write_error = Some((error.kind(), error.to_string()));
+                onion.write_error = Some(Box::new((error.kind(), error.to_string())));
                 return Poll::Ready(Err(error));
             }
             Poll::Ready(Ok(()))
@@ -53,6 +53,14 @@ impl<T: ByteStream> Onion<T> {
             })
         } else {
             Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Notes who reads, where the reader may have something to send, and sends it.
+    fn reader(&mut self, cx: &Context<'_>) {
+        if !self.is_clear() {
+            self.wakers().reader(cx);
+            self.drain_for_reader();
         }
     }
 
@@ -170,8 +178,7 @@ impl<T: ByteStream> AsyncRead for Onion<T> {
     ) -> Poll<io::Result<()>> {
         let onion = &mut *self;
         onion.may_read()?;
-        onion.wakers.reader(cx);
-        onion.drain_for_reader();
+        onion.reader(cx);
         if out.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -206,8 +213,7 @@ impl<T: ByteStream> AsyncBufRead for Onion<T> {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let onion = self.get_mut();
         onion.may_read()?;
-        onion.wakers.reader(cx);
-        onion.drain_for_reader();
+        onion.reader(cx);
         if ready!(onion.poll_readable(cx))? {
             Poll::Ready(Ok(onion.engine.readable()))
         } else {
@@ -236,10 +242,14 @@ impl<T: ByteStream> AsyncWrite for Onion<T> {
     ) -> Poll<io::Result<usize>> {
         let onion = &mut *self;
         onion.may_write()?;
-        onion.wakers.writer(cx);
         if parts.iter().all(|part| part.is_empty()) {
             return Poll::Ready(Ok(0));
         }
+        if onion.is_clear() {
+            onion.unflushed = true;
+            return Pin::new(&mut onion.wire).poll_write_vectored(cx, parts);
+        }
+        onion.wakers().writer(cx);
         if onion.corked {
             match onion.hold(parts) {
                 0 => {
@@ -272,7 +282,14 @@ impl<T: ByteStream> AsyncWrite for Onion<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let onion = &mut *self;
-        onion.wakers.writer(cx);
+        if onion.is_clear() {
+            if onion.unflushed {
+                ready!(Pin::new(&mut onion.wire).poll_flush(cx))?;
+                onion.unflushed = false;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        onion.wakers().writer(cx);
         onion.corked = false;
         if onion.phase == Phase::Open {
             onion.engine.release()?;
@@ -282,8 +299,13 @@ impl<T: ByteStream> AsyncWrite for Onion<T> {
 
     /// Closes all layers, the innermost first, flushes, and shuts the wire's write side.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_clear() {
+            self.phase = Phase::Shut;
+            ready!(self.as_mut().poll_flush(cx))?;
+            return Pin::new(&mut self.wire).poll_shutdown(cx);
+        }
         let onion = &mut *self;
-        onion.wakers.writer(cx);
+        onion.wakers().writer(cx);
         onion.corked = false;
         if onion.phase != Phase::Shut {
             onion.phase = Phase::Shut;

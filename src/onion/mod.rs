@@ -73,10 +73,11 @@ pub struct Onion<T> {
     phase: Phase,
     corked: bool,
     /// Why the wire takes no more bytes; reading goes on, for the peer may have said why.
-    write_error: Option<(io::ErrorKind, String)>,
+    write_error: Option<Box<(io::ErrorKind, String)>>,
     /// The wire was written to and not flushed since.
     unflushed: bool,
-    wakers: JointWaker,
+    /// Of the two tasks of a stream that has layers. One that never had any has none: each task waits at the wire by itself.
+    wakers: Option<Box<JointWaker>>,
     /// The innermost session is on another thread with a record of its handshake; see `apart.rs`.
     away: Option<JoinHandle<Taken>>,
 }
@@ -115,7 +116,7 @@ impl<T: ByteStream> Onion<T> {
             corked: false,
             write_error: None,
             unflushed: false,
-            wakers: JointWaker::new(),
+            wakers: None,
             away: None,
         }
     }
@@ -207,14 +208,29 @@ impl<T> Onion<T> {
     }
 
     fn write_error(&self) -> Option<io::Error> {
-        let (kind, text) = self.write_error.as_ref()?;
+        let (kind, text) = self.write_error.as_deref()?;
         Some(io::Error::new(*kind, text.clone()))
     }
 
     /// A context for the wire's write side; see `joint_waker.rs` of the transports.
     fn with_joint<R>(&mut self, act: impl FnOnce(&mut Self, &mut Context<'_>) -> R) -> R {
-        let joint = self.wakers.joint().clone();
+        let joint = self.wakers().joint().clone();
         act(self, &mut Context::from_waker(&joint))
+    }
+
+    /// The wire, where what is read and written is the wire's own: there is no layer, and nothing was read ahead or waits.
+    pub(crate) fn clear_wire(&mut self) -> Option<&mut T> {
+        let is_whole = self.is_clear() && self.engine.wire_drained() && self.phase == Phase::Open;
+        is_whole.then_some(&mut self.wire)
+    }
+
+    fn wakers(&mut self) -> &mut JointWaker {
+        self.wakers.get_or_insert_default()
+    }
+
+    /// Whether what is written is the wire's at once: there is no layer, and nothing waits here that a reader might have to send.
+    fn is_clear(&self) -> bool {
+        self.engine.is_clear() && !self.corked && self.write_error.is_none()
     }
 }
 

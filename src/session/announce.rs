@@ -347,7 +347,7 @@ async fn announce(
     Ok(Session {
         inner: Arc::new(Inner {
             mux,
-            peer,
+            peer: Arc::new(peer),
             first,
             untuned: lasting.is_some().then(|| config.untuned()),
             lasting,

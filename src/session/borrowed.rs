@@ -20,7 +20,7 @@ impl Session {
     /// The same session, as one that stands for the lender's with `peer`. None where somebody else has a handle on it.
     pub(crate) fn standing_for(self, peer: Peer) -> Option<Self> {
         let mut inner = Arc::into_inner(self.inner)?;
-        (inner.peer, inner.borrowed) = (peer, true);
+        (inner.peer, inner.borrowed) = (Arc::new(peer), true);
         Some(Self {
             inner: Arc::new(inner),
         })

@@ -17,11 +17,9 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::identity::PeerId;
 use crate::mux::{Preface, Step};
@@ -30,7 +28,6 @@ use crate::observe;
 use super::error::{AnswerFault, OpenError};
 use super::header::{Answer, InnerTls, Progress, Request, Status};
 use super::options::{OpenOptions, Stage};
-use super::runtime::in_runtime;
 use super::{ServiceStream, Session};
 
 impl Session {
@@ -75,17 +72,40 @@ impl Session {
         service: &str,
         options: &OpenOptions,
     ) -> Result<ServiceStream, OpenError> {
-        let stage = Stage::early();
         let patience = options.patience.unwrap_or(self.inner.open_timeout);
-        let awaited = self.awaited(service, InnerTls::Without).within(patience);
+        let until = Instant::now().checked_add(patience);
+        let awaited = self.awaited(service, InnerTls::Without)?.by(until);
+        // As a rule there is room, and nothing to wait for.
+        match self.start_now(awaited, options) {
+            Ok(stream) => Ok(stream),
+            Err(Unopened::Failed(error)) => {
+                observe::opening().ended(&self.peer().id(), service, Some(&error));
+                Err(error)
+            }
+            Err(Unopened::NoRoom(awaited)) => Box::pin(self.start_later(awaited, options)).await,
+        }
+    }
+
+    async fn start_later(
+        &self,
+        awaited: Box<Awaited>,
+        options: &OpenOptions,
+    ) -> Result<ServiceStream, OpenError> {
+        let (stage, service) = (Stage::early(), awaited.service().to_owned());
         let opening = self.start(awaited, options, &stage);
-        self.within(service, options.patience, &stage, opening)
+        self.within(&service, options.patience, &stage, opening)
             .await
     }
 
     /// The answer that somebody waits for.
-    pub(super) fn awaited(&self, service: &str, inner_tls: InnerTls) -> Box<Awaited> {
-        Box::new(Awaited::new(self.peer().id(), service, inner_tls))
+    pub(super) fn awaited(
+        &self,
+        service: &str,
+        inner_tls: InnerTls,
+    ) -> Result<Box<Awaited>, OpenError> {
+        let peer = self.peer().id();
+        let awaited = Awaited::new(peer, service, inner_tls);
+        awaited.inspect_err(|error| observe::opening().ended(&peer, service, Some(error)))
     }
 }
 
@@ -122,64 +142,83 @@ impl ServiceStream {
 /// The answer to a request, as long as it has not come.
 pub(super) struct Awaited {
     peer: PeerId,
-    service: Box<str>,
+    /// What asks for it, the service's name at its end.
+    request: Vec<u8>,
     inner_tls: InnerTls,
     /// What has come of it.
     begun: Vec<u8>,
+    /// Where nobody waits for it, and what came of it is reported here.
     watched: Option<observe::Opening>,
+    early: bool,
+    /// By when it is to come. The engine ends the stream then.
     until: Option<Instant>,
-    late: Option<Pin<Box<Sleep>>>,
     failed: Option<OpenError>,
+}
+
+/// Why an opening that does not wait has not opened.
+pub(super) enum Unopened {
+    Failed(OpenError),
+    /// Too many are open or unanswered.
+    NoRoom(Box<Awaited>),
 }
 
 impl Awaited {
     /// Somebody waits for it, and keeps the time.
-    fn new(peer: PeerId, service: &str, inner_tls: InnerTls) -> Self {
-        Self {
+    fn new(peer: PeerId, service: &str, inner_tls: InnerTls) -> Result<Box<Self>, OpenError> {
+        let request = Request::encoded(service, inner_tls);
+        let request = request.map_err(|_| OpenError::Name {
+            service: service.to_owned(),
+        })?;
+        Ok(Box::new(Self {
             peer,
-            service: service.into(),
+            request,
             inner_tls,
             begun: Vec::new(),
             watched: None,
+            early: false,
             until: None,
-            late: None,
             failed: None,
-        }
+        }))
     }
 
-    /// Nobody waits for it: it keeps the time itself, and reports what came of it.
-    fn within(mut self: Box<Self>, patience: Duration) -> Box<Self> {
-        self.watched = Some(observe::opening());
-        self.until = Instant::now().checked_add(patience);
+    /// Nobody waits for it: it has a time limit of its own, and reports what came of it.
+    fn by(mut self: Box<Self>, until: Option<Instant>) -> Box<Self> {
+        (self.early, self.until) = (true, until);
         self
     }
 
     /// What asks for it.
-    pub(super) fn request(&self) -> Result<Vec<u8>, OpenError> {
-        let service = self.service.to_string();
-        let request = Request {
-            service,
-            inner_tls: self.inner_tls,
-        };
-        request.encode().map_err(|_| OpenError::Name {
-            service: request.service,
-        })
+    pub(super) fn request(&self) -> &[u8] {
+        &self.request
     }
 
     pub(super) fn service(&self) -> &str {
-        &self.service
+        Request::service_in(&self.request)
+    }
+
+    pub(super) fn until(&self) -> Option<std::time::Instant> {
+        self.until.map(Instant::into_std)
+    }
+
+    /// It was asked for.
+    pub(super) fn asked(mut self: Box<Self>) -> Box<Self> {
+        self.watched = self.early.then(observe::opening);
+        self
     }
 
     fn ended(&mut self, failed: Option<OpenError>) -> Step {
         if let Some(watched) = self.watched.take() {
-            watched.ended(&self.peer, &self.service, failed.as_ref());
+            watched.ended(&self.peer, self.service(), failed.as_ref());
         }
         self.failed = failed;
         Step::Failed
     }
 
     fn refused(&self, answer: Answer) -> Option<OpenError> {
-        let service = self.service.to_string();
+        if answer.status == Status::Accepted {
+            return None;
+        }
+        let service = self.service().to_owned();
         Some(match answer.status {
             Status::Accepted => return None,
             Status::Refused => OpenError::Refused {
@@ -226,7 +265,7 @@ impl Preface for Awaited {
                 refused => self.ended(refused),
             },
             Err(fault) => {
-                let service = self.service.to_string();
+                let service = self.service().to_owned();
                 let fault = fault.into();
                 self.ended(Some(OpenError::Protocol { service, fault }))
             }
@@ -234,28 +273,14 @@ impl Preface for Awaited {
     }
 
     fn cut(&mut self, error: Option<&io::Error>) {
-        let service = &self.service;
+        let service = self.service();
         let failed = match error {
             Some(error) => OpenError::from_io(error, service),
             None => OpenError::Dropped {
-                service: service.to_string(),
+                service: service.to_owned(),
             },
         };
         self.ended(Some(failed));
-    }
-
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // A timer panics outside a runtime.
-        let Some(until) = self.until.filter(|_| in_runtime().is_ok()) else {
-            return Poll::Pending;
-        };
-        let late = self
-            .late
-            .get_or_insert_with(|| Box::pin(sleep_until(until)));
-        ready!(late.as_mut().poll(cx));
-        let service = self.service.to_string();
-        self.ended(Some(OpenError::TimedOut { service }));
-        Poll::Ready(())
     }
 
     fn error(&self) -> Option<io::Error> {

@@ -73,6 +73,9 @@ pub(super) struct Answer {
     pub(super) text: String,
 }
 
+/// The answer of who accepts.
+pub(super) const ACCEPTED: [u8; HEAD] = [VERSION, 0, 0];
+
 /// What the acceptor says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
@@ -125,13 +128,25 @@ pub(super) enum Progress<T> {
 }
 
 impl Request {
+    #[cfg(test)]
     pub(super) fn encode(&self) -> Result<Vec<u8>, HeaderError> {
-        let flags = self.inner_tls.flags();
-        check_name(&self.service)?;
-        let length = u8::try_from(self.service.len()).map_err(|_| HeaderError::Name)?;
-        let mut bytes = vec![VERSION, flags, length];
-        bytes.extend_from_slice(self.service.as_bytes());
+        Self::encoded(&self.service, self.inner_tls)
+    }
+
+    /// The bytes of a request.
+    pub(super) fn encoded(service: &str, inner_tls: InnerTls) -> Result<Vec<u8>, HeaderError> {
+        check_name(service)?;
+        let length = u8::try_from(service.len()).map_err(|_| HeaderError::Name)?;
+        let mut bytes = Vec::with_capacity(HEAD + service.len());
+        bytes.extend_from_slice(&[VERSION, inner_tls.flags(), length]);
+        bytes.extend_from_slice(service.as_bytes());
         Ok(bytes)
+    }
+
+    /// The service that such bytes ask for.
+    pub(super) fn service_in(bytes: &[u8]) -> &str {
+        let name = bytes.get(HEAD..).unwrap_or_default();
+        std::str::from_utf8(name).unwrap_or_default()
     }
 
     /// Reads a request from the front of `bytes`; a fault is told as early as it can be seen.
@@ -276,7 +291,8 @@ mod tests {
             inner_tls: InnerTls::Through,
         };
         assert_eq!(request.encode().unwrap(), b"\x01\x03\x02db");
-        assert_eq!(Answer::accepted().encode(), b"\x01\x00\x00");
+        assert_eq!(Answer::accepted().encode(), ACCEPTED);
+        assert_eq!(ACCEPTED, *b"\x01\x00\x00");
         let answer = Answer::refused(Status::Refused, "no such service");
         assert_eq!(answer.encode(), b"\x01\x01\x0fno such service");
         let answer = Answer::refused(Status::DialInstead, "");

@@ -6,16 +6,18 @@
 
 use std::fmt;
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::error::{AcceptError, SessionEnd};
-use super::header::{Answer, HeaderError, InnerTls, Progress, Request, Status};
+use super::header::{ACCEPTED, Answer, HeaderError, InnerTls, Progress, Request, Status};
 use super::inner::{self, Bounds};
 use super::runtime::in_runtime;
 use super::substream::ServiceStream;
@@ -58,13 +60,18 @@ impl Arrivals {
             tokio::select! {
                 // Those that came first, first.
                 biased;
-                Some(arrived) = self.pending.next() => {
+                Some(arrived) = self.pending.next(), if !self.pending.is_empty() => {
                     if let Some(arrived) = arrived {
                         return Ok(arrived);
                     }
                 }
                 accepted = mux.accept(), if self.pending.len() < DAWDLING => {
-                    let arriving = arrive(Onion::new(accepted?), self.header_timeout);
+                    let mut onion = Onion::new(accepted?);
+                    // As a rule it is there, and nothing to wait for.
+                    if let Some(request) = request_at_hand(&mut onion) {
+                        return Ok(Arrived { onion, request });
+                    }
+                    let arriving = arrive(onion, self.header_timeout);
                     self.pending.push(Box::pin(arriving));
                 }
             }
@@ -80,7 +87,12 @@ impl Arrived {
     }
 
     /// `exporter` is the session's.
-    pub(super) fn into_incoming(self, peer: Peer, exporter: [u8; 32], time: Duration) -> Incoming {
+    pub(super) fn into_incoming(
+        self,
+        peer: Arc<Peer>,
+        exporter: [u8; 32],
+        time: Duration,
+    ) -> Incoming {
         Incoming {
             it: Box::new(Waiting {
                 onion: self.onion,
@@ -91,6 +103,17 @@ impl Arrived {
             }),
         }
     }
+}
+
+/// The header of a new substream, where it has come whole and in one piece.
+fn request_at_hand(onion: &mut ServiceStream) -> Option<Request> {
+    let wire = onion.wire_mut();
+    let Ok(Progress::Done(request, size)) = Request::decode(wire.at_hand()) else {
+        return None;
+    };
+    wire.took(size);
+    wire.set_label(&request.service);
+    Some(request)
 }
 
 /// Reads the header of a new substream. None when it does not come, or makes no sense.
@@ -136,7 +159,11 @@ pub(super) async fn read_header<T>(
 }
 
 async fn say(onion: &mut ServiceStream, answer: &Answer) -> io::Result<()> {
-    onion.write_all(&answer.encode()).await?;
+    if answer.status == Status::Accepted {
+        onion.write_all(&ACCEPTED).await?;
+    } else {
+        onion.write_all(&answer.encode()).await?;
+    }
     onion.flush().await
 }
 
@@ -156,7 +183,7 @@ pub struct Incoming {
 struct Waiting {
     onion: ServiceStream,
     request: Request,
-    peer: Peer,
+    peer: Arc<Peer>,
     /// The session's `tls-exporter`.
     exporter: [u8; 32],
     time: Duration,
@@ -307,10 +334,16 @@ impl Incoming {
         }
         let accepted = answer.status == Status::Accepted;
         observe::answered(&self.it.peer.id(), &self.it.request.service, accepted);
-        match timeout(self.it.time, say(&mut self.it.onion, answer)).await {
-            Ok(said) => said.map_err(|error| AcceptError::from_io(&error)),
-            Err(_) => Err(AcceptError::TimedOut),
-        }
+        let mut saying = pin!(say(&mut self.it.onion, answer));
+        // There is room for it on a new substream, so that it takes no timer.
+        let said = match saying.as_mut().now_or_never() {
+            Some(said) => said,
+            None => match timeout(self.it.time, saying).await {
+                Ok(said) => said,
+                Err(_) => return Err(AcceptError::TimedOut),
+            },
+        };
+        said.map_err(|error| AcceptError::from_io(&error))
     }
 }
 

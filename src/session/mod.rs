@@ -191,7 +191,8 @@ pub struct Session {
 
 struct Inner {
     mux: Mux,
-    peer: Peer,
+    /// Shared with what the peer opens.
+    peer: Arc<Peer>,
     /// What it ran over first.
     first: PathInfo,
     /// Of a session that outlives its connections.
@@ -305,7 +306,7 @@ impl Session {
         options: &OpenOptions,
     ) -> Result<ServiceStream, OpenError> {
         let stage = Stage::default();
-        let awaited = self.awaited(service, InnerTls::Without);
+        let awaited = self.awaited(service, InnerTls::Without)?;
         let accepted = async {
             let mut onion = self.start(awaited, options, &stage).await?;
             onion.accepted().await?;
@@ -367,7 +368,7 @@ impl Session {
     /// Dropping the future resets the substream.
     pub async fn open_to_join(&self, service: &str) -> Result<ServiceStream, OpenError> {
         let (options, stage) = (OpenOptions::default(), Stage::default());
-        let awaited = self.awaited(service, InnerTls::Through);
+        let awaited = self.awaited(service, InnerTls::Through)?;
         let accepted = async {
             let mut onion = self.start(awaited, &options, &stage).await?;
             onion.accepted().await?;
@@ -383,7 +384,7 @@ impl Session {
         bounds: Bounds<'_>,
     ) -> Result<ServiceStream, OpenError> {
         let (options, stage) = (OpenOptions::default(), Stage::default());
-        let awaited = self.awaited(bounds.service, inner_tls);
+        let awaited = self.awaited(bounds.service, inner_tls)?;
         let secured = async {
             let mut onion = self.start(awaited, &options, &stage).await?;
             // The handshake begins behind the request. Where the peer refuses that, it is no fault of the handshake.
@@ -406,7 +407,10 @@ impl Session {
     /// How the session ended, if it has; [`SessionEnd::NoRuntime`] outside a tokio runtime.
     pub async fn accept(&self) -> Result<Incoming, SessionEnd> {
         self.without_runtime().map_or(Ok(()), Err)?;
-        let mut arrivals = self.inner.arrivals.lock().await;
+        let mut arrivals = match self.inner.arrivals.try_lock() {
+            Ok(arrivals) => arrivals,
+            Err(_) => self.inner.arrivals.lock().await,
+        };
         loop {
             let arrived = arrivals
                 .next(&self.inner.mux)
@@ -548,7 +552,7 @@ impl Session {
         onion: ServiceStream,
         service: &str,
     ) -> Result<ServiceStream, OpenError> {
-        let awaited = self.awaited(service, InnerTls::Without);
+        let awaited = self.awaited(service, InnerTls::Without)?;
         let asking = self.ask(onion, awaited);
         self.within(service, None, &Stage::opened(), asking).await
     }
@@ -568,7 +572,7 @@ impl Session {
             open_timeout,
             ..
         } = &*self.inner;
-        arrived.into_incoming(peer.clone(), *tls_exporter, *open_timeout)
+        arrived.into_incoming(Arc::clone(peer), *tls_exporter, *open_timeout)
     }
 }
 

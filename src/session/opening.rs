@@ -2,35 +2,57 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
+use crate::mux::Substream;
 use crate::observe;
 use crate::onion::Onion;
 
 use super::Session;
-use super::early::Awaited;
+use super::early::{Awaited, Unopened};
 use super::error::{OpenError, SessionEnd};
 use super::options::{OpenOptions, Stage};
 use super::runtime::in_runtime;
 use super::substream::ServiceStream;
 
 impl Session {
-    /// Opens a substream and says what for. The answer is taken off its front when it comes.
+    /// Opens a substream and says what for, unless there is no room at the moment. The answer is taken off its front when it comes.
+    pub(super) fn start_now(
+        &self,
+        awaited: Box<Awaited>,
+        options: &OpenOptions,
+    ) -> Result<ServiceStream, Unopened> {
+        let (service, request) = (awaited.service(), awaited.request());
+        match self.inner.mux.open_now(service, request, awaited.until()) {
+            Ok(Some(substream)) => Ok(begun(substream, awaited, options)),
+            Ok(None) => Err(Unopened::NoRoom(awaited)),
+            Err(error) => Err(Unopened::Failed(OpenError::from_mux(error))),
+        }
+    }
+
+    /// The same, when there is room.
     pub(super) async fn start(
         &self,
         awaited: Box<Awaited>,
         options: &OpenOptions,
         stage: &Stage,
     ) -> Result<ServiceStream, OpenError> {
-        let request = awaited.request()?;
-        let substream = self.inner.mux.open().await;
-        let mut substream = substream.map_err(OpenError::from_mux)?;
+        let awaited = match self.start_now(awaited, options) {
+            Ok(stream) => {
+                stage.set_opened();
+                return Ok(stream);
+            }
+            Err(Unopened::Failed(error)) => return Err(error),
+            Err(Unopened::NoRoom(awaited)) => awaited,
+        };
+        let (service, request) = (awaited.service(), awaited.request());
+        let substream = self
+            .inner
+            .mux
+            .open_beginning(service, request, awaited.until());
+        let substream = substream.await.map_err(OpenError::from_mux)?;
         stage.set_opened();
-        options.apply(&mut substream);
-        let mut onion = Onion::new(substream);
-        ask_on(&mut onion, &request, awaited).await;
-        Ok(onion)
+        Ok(begun(substream, awaited, options))
     }
 
     /// The same on a substream that is open already.
@@ -40,8 +62,14 @@ impl Session {
         mut onion: ServiceStream,
         awaited: Box<Awaited>,
     ) -> Result<ServiceStream, OpenError> {
-        let request = awaited.request()?;
-        ask_on(&mut onion, &request, awaited).await;
+        use tokio::io::AsyncWriteExt as _;
+
+        let request = awaited.request().to_owned();
+        let wire = onion.wire_mut();
+        wire.set_label(awaited.service());
+        wire.set_preface(awaited);
+        // It fails where the stream does, and then that is what the answer tells.
+        let _ = onion.write_all(&request).await;
         onion.accepted().await?;
         Ok(onion)
     }
@@ -70,18 +98,18 @@ impl Session {
                 OpenError::NoRoom { service }
             })
         });
-        // What does not wait reports its answer itself.
-        if !stage.is_early() || opened.is_err() {
+        if stage.is_early() && opened.is_ok() {
+            watched.goes_on();
+        } else {
             watched.ended(&self.peer().id(), service, opened.as_ref().err());
         }
         opened
     }
 }
 
-async fn ask_on(onion: &mut ServiceStream, request: &[u8], awaited: Box<Awaited>) {
-    let wire = onion.wire_mut();
-    wire.set_label(awaited.service());
-    wire.set_preface(awaited);
-    // It fails where the stream does, and then that is what the answer tells.
-    let _ = onion.write_all(request).await;
+/// The stream to what was asked for, whose answer is still to come.
+fn begun(mut substream: Substream, awaited: Box<Awaited>, options: &OpenOptions) -> ServiceStream {
+    options.apply(&mut substream);
+    substream.set_preface(awaited.asked());
+    Onion::new(substream)
 }

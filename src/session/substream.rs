@@ -1,6 +1,14 @@
 //! The stream to a service, which both ends of an opened substream hold; and what it can be told and asked, whatever
 //! TLS layers are on it.
 
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncBufRead as _, AsyncWrite as _};
+
 use crate::mux::{Priority, StreamStats, StreamTimeouts, Substream};
 use crate::onion::Onion;
 
@@ -57,6 +65,59 @@ impl ServiceStream {
     #[must_use]
     pub fn stats(&self) -> StreamStats {
         self.wire().stats()
+    }
+
+    /// Reads whatever has arrived; `None` at the end of the stream. Without a copy, unless a TLS layer is on it.
+    ///
+    /// # Errors
+    /// As reading does.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn read_chunk(&mut self) -> io::Result<Option<Bytes>> {
+        poll_fn(|cx| self.poll_read_chunk(cx)).await
+    }
+
+    /// [`read_chunk`](Self::read_chunk) for those who poll.
+    pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        if let Some(substream) = self.clear_wire() {
+            return substream.poll_read_chunk(cx);
+        }
+        let bytes = ready!(Pin::new(&mut *self).poll_fill_buf(cx))?;
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(None));
+        }
+        let piece = Bytes::copy_from_slice(bytes);
+        Pin::new(self).consume(piece.len());
+        Poll::Ready(Ok(Some(piece)))
+    }
+
+    /// Writes all of `data`, as [`Substream::write_chunk`]: without a copy, unless a TLS layer is on it.
+    ///
+    /// # Errors
+    /// As writing does.
+    ///
+    /// # Cancel safety
+    /// A dropped future may have written a part. Use [`poll_write_chunk`](Self::poll_write_chunk) where that matters.
+    pub async fn write_chunk(&mut self, mut data: Bytes) -> io::Result<()> {
+        while !data.is_empty() {
+            poll_fn(|cx| self.poll_write_chunk(cx, &mut data)).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes from the front of `data` what there is room for.
+    pub fn poll_write_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &mut Bytes,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(substream) = self.clear_wire() {
+            return substream.poll_write_chunk(cx, data);
+        }
+        let n = ready!(Pin::new(self).poll_write(cx, data))?;
+        data.advance(n);
+        Poll::Ready(Ok(n))
     }
 
     /// Ends both directions at once and drops what is queued; the peer reads an error with this code. See

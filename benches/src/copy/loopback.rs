@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::pair::{FILE, Pair};
-use super::ssh::Ssh;
 use crate::Outcome;
 use crate::figure::COPY;
 use crate::measure::{is_installed, median};
+use crate::ssh::Ssh;
 use crate::tool::Process;
 
 /// Against scp and the tool's own forward.

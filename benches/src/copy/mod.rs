@@ -20,12 +20,10 @@
 //! | `line` | the serial line |
 //! | `loopback` | the programs side by side |
 //! | `pair` | a server of files and its client |
-//! | `ssh` | an OpenSSH server of our own on loopback |
 
 mod line;
 mod loopback;
 mod pair;
-mod ssh;
 
 use std::path::PathBuf;
 

@@ -172,6 +172,14 @@ pub(crate) static ROWS: &[Row] = &[
         "w8-1m", "share", None, AtLeast(0.93), AtLeast(0.96)),
     row("w8-far-4m-share", "path buffer 4 MiB",
         "w8-4m", "share", None, AtLeast(0.93), AtLeast(0.96)),
+    row("tunnel-rate", "`forward` and `serve`, three TCP hops: rate, to the best of ssh -L, socat with OpenSSL and stunnel",
+        "tunnel", "rate_to_best", None, AtLeast(1.2), AtLeast(1.5)),
+    row("tunnel-cpu", "the same: CPU a byte of the two processes, to socat's",
+        "tunnel", "cpu_s_per_gib_to_socat", None, AtMost(0.85), AtMost(0.75)),
+    row("tunnel-p50", "64 B there and back: p50, to ssh -L",
+        "tunnel", "alone_us_to_ssh", None, AtMost(1.0), AtMost(0.8)),
+    row("tunnel-beside-p50", "the same beside one bulk connection: p50, to stunnel, which has a connection for each",
+        "tunnel", "beside_us_to_stunnel", None, AtMost(1.2), AtMost(1.0)),
 ];
 
 /// Three digits; what was not measured is a dash.

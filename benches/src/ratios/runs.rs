@@ -130,4 +130,6 @@ pub(crate) static SPECS: &[Spec] = &[
         &[(Cepa, 3), (Tls, 1), (Yamux, 1)]),
     spec("w8-4m", "w8-far --buffer 4194304", Mib(512), Full,
         &[(Cepa, 3), (Tls, 1), (Yamux, 1)]),
+    // Beside programs, which it starts itself.
+    spec("tunnel", "tunnel --rounds 5", Mib(512), Full, &[(Cepa, 1)]),
 ];

@@ -85,14 +85,17 @@ impl Sessions {
             ];
             let mut ratios = [Vec::new(), Vec::new()];
             let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+            let mut times = Vec::new();
             for turn in 0..=turns {
                 let mut found = [0.0; 3];
-                for (rate, end) in found.iter_mut().zip(&ends) {
-                    *rate = measured(end, in_flight, time).await?;
+                let mut cpu = [0.0; 3];
+                for ((rate, cpu), end) in found.iter_mut().zip(&mut cpu).zip(&ends) {
+                    (*rate, *cpu) = measured(end, in_flight, time).await?;
                 }
                 // The first is there to warm up.
                 if turn > 0 {
                     let [mux, early, waiting] = found;
+                    times.push(cpu[1] / cpu[0]);
                     ratios[0].push(early / mux);
                     ratios[1].push(waiting / mux);
                     for (all, rate) in rates.iter_mut().zip(found) {
@@ -107,6 +110,7 @@ impl Sessions {
                 ("early_per_second", of_early),
                 ("waiting_per_second", of_waiting),
                 ("early_to_mux", early),
+                ("early_to_mux_cpu", median(&times)),
                 ("waiting_to_mux", waiting),
             ])
         })
@@ -129,8 +133,8 @@ async fn sessions() -> Outcome<(Session, Session)> {
     Ok((near?, far?))
 }
 
-/// Streams a second.
-async fn measured(end: &End, in_flight: usize, time: Duration) -> Outcome<f64> {
+/// Streams a second, and the processor time of one.
+async fn measured(end: &End, in_flight: usize, time: Duration) -> Outcome<(f64, f64)> {
     let done = Arc::new(AtomicU64::new(0));
     let over = Arc::new(AtomicBool::new(false));
     let mut askers = JoinSet::new();
@@ -145,7 +149,8 @@ async fn measured(end: &End, in_flight: usize, time: Duration) -> Outcome<f64> {
     while let Some(asker) = askers.join_next().await {
         asker??;
     }
-    Ok(number(usize::try_from(after - before)?) / run.seconds)
+    let streams = number(usize::try_from(after - before)?);
+    Ok((streams / run.seconds, run.cpu_seconds / streams))
 }
 
 async fn ask(end: End, done: Arc<AtomicU64>, over: Arc<AtomicBool>) -> Outcome<()> {

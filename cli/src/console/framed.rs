@@ -226,6 +226,8 @@ impl<S> Framed<S> {
     }
 }
 
+impl<S> crate::chunk::Pieces for Framed<S> {}
+
 impl<S: Leaves> Leaves for Framed<S> {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         self.inner.poll_left(cx, reading)

@@ -413,6 +413,8 @@ impl AsyncWrite for Tapped<'_> {
     }
 }
 
+impl crate::chunk::Pieces for Tapped<'_> {}
+
 impl Leaves for Tapped<'_> {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         self.stream.poll_left(cx, reading)

@@ -160,8 +160,8 @@ impl Engine {
         }
     }
 
-    /// Sees to it that the stream's time limits are looked at in time.
-    pub(super) fn watch(&mut self, key: Key) {
+    /// Sees to it that the stream's time limits are looked at in time. Whether that is earlier than it was to be.
+    pub(super) fn watch(&mut self, key: Key) -> bool {
         let usual = &self.config.stream_timeouts;
         if let Some((at, _)) = self
             .store
@@ -171,6 +171,8 @@ impl Engine {
         {
             self.next_scan = Some(at);
             self.retime = true;
+            return true;
         }
+        false
     }
 }

@@ -46,6 +46,18 @@ impl Engine {
         self.take_piece(key, None, true)
     }
 
+    /// Whether there is something that [`Engine::borrow_now`] would tell.
+    pub(crate) fn has_news(&self, key: Key) -> bool {
+        let Some(entry) = self.store.get(key) else {
+            return true;
+        };
+        !entry.recv.is_empty()
+            || entry.ended
+            || matches!(entry.state.halves, Halves::RecvClosed | Halves::Closed)
+            || entry.failure.is_some()
+            || self.end.is_some()
+    }
+
     fn take_piece(
         &mut self,
         key: Key,
@@ -235,6 +247,7 @@ impl Engine {
             return;
         };
         entry.held = false;
+        entry.answer_by = None;
         entry.reader = None;
         entry.writer = None;
         if entry.settled || self.end.is_some() {
@@ -318,6 +331,32 @@ impl Engine {
             new
         });
         entry.label = Some(label);
+    }
+
+    /// Says what a stream that was just opened is for, by `first`, which leaves with its opening: a few bytes, for which there is room in
+    /// any case. Until [`Engine::answered`] the stream is lost when `answer_by` has passed.
+    pub(crate) fn begin(
+        &mut self,
+        key: Key,
+        label: &str,
+        first: &[u8],
+        answer_by: Option<Instant>,
+    ) {
+        self.set_label(key, label);
+        self.write_copy(key, first);
+        let by = answer_by.map(|at| self.moment(at));
+        if let (Some(entry), Some(_)) = (self.store.get_mut(key), by) {
+            entry.answer_by = by;
+            // A driver that waits for the byte stream has to know of it, too.
+            self.notices.driver |= self.watch(key);
+        }
+    }
+
+    /// The peer's application has answered, and may take its time from now on.
+    pub(crate) fn answered(&mut self, key: Key) {
+        if let Some(entry) = self.store.get_mut(key) {
+            entry.answer_by = None;
+        }
     }
 
     /// Replaces the time limits of a stream.

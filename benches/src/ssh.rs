@@ -14,16 +14,16 @@ const SSHD: &str = "/usr/sbin/sshd";
 /// How long it may take to listen.
 const START: Duration = Duration::from_secs(10);
 
-pub(super) struct Ssh {
+pub(crate) struct Ssh {
     server: Child,
     /// Options of `ssh` and `scp` that lead to it.
-    pub(super) options: Vec<String>,
-    pub(super) port: u16,
+    pub(crate) options: Vec<String>,
+    pub(crate) port: u16,
 }
 
 impl Ssh {
     /// Nothing where OpenSSH's server is not installed, or not allowed to run.
-    pub(super) fn start(folder: &Path) -> Outcome<Option<Self>> {
+    pub(crate) fn start(folder: &Path) -> Outcome<Option<Self>> {
         if !Path::new(SSHD).exists() {
             return Ok(None);
         }
@@ -71,6 +71,12 @@ impl Ssh {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(Some(ssh))
+    }
+}
+
+impl Ssh {
+    pub(crate) fn id(&self) -> u32 {
+        self.server.id()
     }
 }
 
