@@ -4,8 +4,8 @@
 //! cargo run --example http2
 //! ```
 //!
-//! HTTP/2 has streams of its own, so one substream carries all requests of a client, at once. The server answers the quick ones
-//! first. There is no TLS and no ALPN in it: the session below has both, and knows the peer before its first request. `http_client.rs` is
+//! HTTP/2 has streams of its own, so one substream carries all requests of a client, at once: a quick one is answered while a slow one
+//! waits. There is no TLS and no ALPN in it: the session below has both, and knows the peer before its first request. `http_client.rs` is
 //! the same with HTTP/1, where each connection is a substream.
 
 use std::convert::Infallible;
@@ -44,17 +44,18 @@ async fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// One connection is one call. What is slow waits until somebody has asked for what is quick.
+/// One connection is one call. What is slow waits until it is released.
 async fn serve(call: Call) -> Outcome<()> {
     let stream = TokioIo::new(call.accept().await?);
-    let asked = Arc::new(Notify::new());
+    let released = Arc::new(Notify::new());
     let answer = service_fn(move |request: Request<Incoming>| {
-        let asked = Arc::clone(&asked);
+        let released = Arc::clone(&released);
         async move {
             let path = request.uri().path().to_owned();
             match path.as_str() {
-                "/slow" => asked.notified().await,
-                _ => asked.notify_one(),
+                "/slow" => released.notified().await,
+                "/release" => released.notify_one(),
+                _ => {}
             }
             let body = request.into_body().collect().await.unwrap_or_default();
             let text = format!("{path} got {} bytes", body.to_bytes().len());
@@ -70,15 +71,23 @@ async fn ask(node: &Node, at: PeerAddr) -> Outcome<()> {
     let http = client::conn::http2::Builder::new(TokioExecutor::new());
     let (sender, connection) = http.handshake(stream).await?;
     tokio::spawn(connection);
-    let get = async |path: &str, bytes| -> Outcome<()> {
+    let get = async |path: &str, bytes| -> Outcome<String> {
         // HTTP wants a name; who answers is told by the address of the peer.
         let request = Request::post(format!("http://peer{path}"));
         let request = request.body(Full::<Bytes>::from(vec![0; bytes]))?;
         let answer = sender.clone().send_request(request).await?;
         let (status, body) = (answer.status(), answer.into_body().collect().await?);
-        println!("{status}: {}", String::from_utf8_lossy(&body.to_bytes()));
+        let body = String::from_utf8(body.to_bytes().into())?;
+        Ok(format!("{status}: {body}"))
+    };
+    let slow = async {
+        println!("{}", get("/slow", 1 << 20).await?);
         Ok(())
     };
-    tokio::try_join!(get("/slow", 1 << 20), get("/quick", 10))?;
+    let quick = async {
+        println!("{}", get("/quick", 10).await?);
+        get("/release", 0).await
+    };
+    tokio::try_join!(slow, quick)?;
     Ok(())
 }

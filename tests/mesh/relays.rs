@@ -163,7 +163,7 @@ async fn every_refusal_has_its_reason() {
     let nobody = through(node().id(), &at, "echo");
     let (is, said) = refusal(&client, &nobody).await;
     assert_eq!(is, Status::NotRegistered);
-    assert!(said.contains("registered there?"), "{said}");
+    assert!(said.contains("not registered there"), "{said}");
 
     let open = client.open(&through(one.id(), &at, "echo")).await.unwrap();
     let (is, said) = refusal(&client, &through(two.id(), &at, "echo")).await;

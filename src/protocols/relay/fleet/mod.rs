@@ -65,6 +65,7 @@ pub struct FleetConfig {
 }
 
 setters!(FleetConfig {
+    with_members => members: Vec<PeerId>,
     with_addresses => addresses: Vec<Hint>,
     with_callers => callers: Access,
     with_most_entries => most_entries: usize,
