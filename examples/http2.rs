@@ -52,12 +52,13 @@ async fn serve(call: Call) -> Outcome<()> {
         let released = Arc::clone(&released);
         async move {
             let path = request.uri().path().to_owned();
+            // What is left unread takes the window of the whole connection.
+            let body = request.into_body().collect().await.unwrap_or_default();
             match path.as_str() {
                 "/slow" => released.notified().await,
                 "/release" => released.notify_one(),
                 _ => {}
             }
-            let body = request.into_body().collect().await.unwrap_or_default();
             let text = format!("{path} got {} bytes", body.to_bytes().len());
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(text)))
         }

@@ -101,7 +101,11 @@ fn bash_completes_commands_options_and_peers() {
         // What is at the peer is no file here.
         ("cepa cp fw @ann:", "", ""),
         ("cepa cp fw @ann:ba", "ba", ""),
-        ("cepa connect @ann --direct p", "p", "public"),
+        (
+            "cepa connect @ann --direct p",
+            "p",
+            "public public,unmapped",
+        ),
         ("cepa peer rm an", "an", "ann anton"),
         ("cepa peer rename ant", "ant", "anton"),
     ] {

@@ -531,7 +531,10 @@ fn a_peer_that_is_known_needs_no_hint() {
     let words = ["peer", "add", "wrong", &other, "--at", &server.address()];
     assert!(place.run(&words).status.success());
     let line = place.fails(&["connect", &format!("cepa://{other}/up")], 3);
-    assert!(line.contains("not the expected one"), "{line}");
+    assert!(
+        line.contains("your known peer server answered, and wrong was expected"),
+        "{line}"
+    );
     // A file that can't be read is told.
     let known = place.path("config").join("known_peers");
     std::fs::remove_file(&known).unwrap();
