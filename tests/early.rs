@@ -364,6 +364,27 @@ async fn who_only_writes_gives_a_peer_up_that_does_not_answer() {
     assert_eq!(came, b"all of it");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_came_in_time_may_be_read_at_any_time() {
+    let (client, server) = sessions().await;
+    let options = OpenOptions::new().patience(Duration::from_secs(5));
+    let mut near = soon(client.open_early_with("x", &options)).await.unwrap();
+    near.write_all(b"x").await.unwrap();
+    near.flush().await.unwrap();
+    let mut far = soon(server.accept()).await.unwrap().accept().await.unwrap();
+    far.write_all(b"hello").await.unwrap();
+    far.flush().await.unwrap();
+    assert_eq!(soon(far.read_u8()).await.unwrap(), b'x');
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // Both are there still, and go on.
+    near.write_all(b"y").await.unwrap();
+    near.flush().await.unwrap();
+    let mut hello = [0; 5];
+    soon(near.read_exact(&mut hello)).await.unwrap();
+    assert_eq!(&hello, b"hello");
+    assert_eq!(soon(far.read_u8()).await.unwrap(), b'y');
+}
+
 #[tokio::test]
 async fn who_drops_it_before_the_answer_takes_it_back_unless_it_was_ended() {
     let (client, server) = sessions().await;

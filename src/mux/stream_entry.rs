@@ -230,8 +230,10 @@ impl Entry {
                 ))
             })
             .flatten();
+        // An answer that is here came in time, whenever it is read.
         let answer = self
             .answer_by
+            .filter(|_| self.recv.is_empty())
             .map(|at| (at.instant(start), StreamTimeout::Open));
         // Data that nobody reads here is not the peer's fault, and data that it does not take is
         // for the other limit to judge.

@@ -82,9 +82,13 @@ impl Engine {
                 self.config.max_receive_window,
                 &self.budget,
             );
-            if entry.state.halves == Halves::SendClosed && entry.recv.is_empty() {
-                entry.caught_up = true;
-                self.watch(key);
+            if entry.recv.is_empty() {
+                let half_closed = entry.state.halves == Halves::SendClosed;
+                entry.caught_up |= half_closed;
+                // A part of an answer is none.
+                if half_closed || entry.answer_by.is_some() {
+                    self.notices.driver |= self.watch(key);
+                }
             }
             if self.store.get(key).is_some_and(Entry::credit_due) {
                 self.schedule(key);
