@@ -1,7 +1,7 @@
 //! Which command of this user is registered at a relay under which identity: of two, the relay leads callers to the one that came last.
 //!
-//! Each has a lock on a file in `registered` of the configuration folder, by the identity and the relay, for as long as its process
-//! lives. Whoever has no such folder claims nothing and is in nobody's way; neither is a process on another machine with a copy of the key,
+//! Each has a shared lock on a file in `registered` of the configuration folder, by the identity and the relay, for as long as its process
+//! lives; who asks whether there is another tries for the lock of one alone, and has it for that moment only. Whoever has no such folder claims nothing and is in nobody's way; neither is a process on another machine with a copy of the key,
 //! which the relay tells of.
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -12,16 +12,32 @@ use std::sync::{Mutex, PoisonError};
 use cepa::identity::PeerId;
 use cepa::node::PeerAddr;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::folder;
 
 /// What this process has, to its end: one for each relay of each of its identities.
 static CLAIMS: Mutex<Vec<(PathBuf, File)>> = Mutex::new(Vec::new());
 
-/// This process is registered there from now on; gives whether another one was before, at any of them.
-pub(crate) fn claim(own: PeerId, relays: &[PeerAddr]) -> bool {
-    let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
+/// This process is registered there from now on, whoever else is.
+pub(crate) fn claim(own: PeerId, relays: &[PeerAddr]) {
+    each(own, relays, |file| flock(file, FlockOperation::LockShared));
+}
+
+/// This process is registered there from now on, unless another one is, at any of them: gives whether there is none.
+pub(crate) fn claim_alone(own: PeerId, relays: &[PeerAddr]) -> bool {
     let mut is_another = false;
+    each(own, relays, |file| {
+        let alone = flock(file, FlockOperation::NonBlockingLockExclusive);
+        is_another |= alone == Err(Errno::WOULDBLOCK);
+        alone?;
+        flock(file, FlockOperation::LockShared)
+    });
+    !is_another
+}
+
+fn each(own: PeerId, relays: &[PeerAddr], mut lock: impl FnMut(&File) -> Result<(), Errno>) {
+    let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
     for relay in relays {
         let Some(path) = place(own, relay.peer()) else {
             continue;
@@ -35,14 +51,12 @@ pub(crate) fn claim(own: PeerId, relays: &[PeerAddr]) -> bool {
             .truncate(false)
             .mode(0o600)
             .open(&path);
-        let Ok(file) = file else { continue };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => claims.push((path, file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => is_another = true,
-            Err(_) => {}
+        if let Ok(file) = file
+            && lock(&file).is_ok()
+        {
+            claims.push((path, file));
         }
     }
-    is_another
 }
 
 /// The files stay: one that is removed while another command opens it would be two locks.

@@ -228,7 +228,7 @@ fn in_passing(
     own: PeerId,
     relays: &[PeerAddr],
 ) -> Result<Option<Identity>, Failure> {
-    if !claims::claim(own, relays) {
+    if claims::claim_alone(own, relays) {
         return Ok(None);
     }
     if let Some(file) = &args.identity.path {

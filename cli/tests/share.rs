@@ -314,7 +314,7 @@ fn what_one_shares_at_a_relay_does_not_take_the_callers_of_what_one_has_there() 
     bob.succeeds(&["id", "show"]);
     eve.succeeds(&["id", "show"]);
     let own = ann.succeeds(&["id", "show"]);
-    let words = [
+    let words_of_server = [
         "serve",
         "--register",
         &at,
@@ -323,7 +323,7 @@ fn what_one_shares_at_a_relay_does_not_take_the_callers_of_what_one_has_there() 
         "--allow",
         "any",
     ];
-    let server = Server::start_at(&ann, &words, "reachable at ");
+    let server = Server::start_at(&ann, &words_of_server, "reachable at ");
     let served = format!("cepa://{}@relay:{}", own.trim(), &at["cepa://".len()..]);
     let first = Share::start(&ann, &["up=echo:", "--relay", &at]);
     let second = Share::start(&ann, &["other=echo:", "--relay", &at]);
@@ -341,8 +341,12 @@ fn what_one_shares_at_a_relay_does_not_take_the_callers_of_what_one_has_there() 
     let words = ["share", "up=echo:", "--relay", &at, "--identity", &file];
     let line = ann.fails(&words, 8);
     assert!(line.contains("give another --identity"), "{line}");
-    // Once it has ended, the next one has it.
+    // Two commands may well use it, if that is their users' wish: it is taken until both have ended.
+    let later = Server::start_at(&ann, &words_of_server, "reachable at ");
     drop((server, first, second));
+    let line = ann.fails(&words, 8);
+    assert!(line.contains("give another --identity"), "{line}");
+    drop(later);
     let third = Share::start(&ann, &["up=echo:", "--relay", &at]);
     let explained = eve.succeeds(&["explain", &third.ticket]);
     assert!(explained.contains(own.trim()), "{explained}");
