@@ -24,8 +24,8 @@ use super::policy::is_private;
 /// Seconds that a mapping holds which nobody renews: what is left behind by a process that is killed.
 const LEASE: u32 = 600;
 
-/// It is renewed before half of it is over.
-pub(super) const RENEW: Duration = Duration::from_secs(240);
+/// A lease that a router grants is renewed when so much of it, in percent, is over.
+const RENEW: u32 = 40;
 
 /// For UPnP, in all: a search and three requests in the same network. An attempt is so much longer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -90,6 +90,15 @@ impl Mapped {
     /// Where others reach the port.
     pub(super) fn at(&self) -> SocketAddr {
         self.at
+    }
+
+    /// How long after the last lease began it is to be renewed: a router may grant less than it is asked for.
+    pub(super) fn renew_after(&self) -> Duration {
+        let granted = match &self.by {
+            Some(By::Pcp(mapping)) => mapping.lifetime().min(LEASE),
+            _ => LEASE,
+        };
+        Duration::from_secs(granted.into()) * RENEW / 100
     }
 
     /// Another lease. False where the router does not give the same port again.
@@ -240,7 +249,9 @@ mod tests {
         last: u8,
         mut says: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static,
     ) -> Ipv4Addr {
-        let at = Ipv4Addr::new(127, 53, 51, last);
+        // Of this process: the port is the same one for all.
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let at = Ipv4Addr::new(127, 64 | (high & 0x3f), low, last);
         let socket = UdpSocket::bind((at, crab_nat::GATEWAY_PORT)).await.unwrap();
         tokio::spawn(async move {
             let mut asked = [0; 1100];
@@ -287,10 +298,28 @@ mod tests {
             node: node.handle(),
         };
         assert!(mapped.renew().await);
+        assert_eq!(mapped.renew_after(), Duration::from_secs(240));
         drop(mapped);
         // However long the router says: the lease that is asked for is the same one, and in the end none.
         let asked = [asked.recv().await, asked.recv().await, asked.recv().await];
         assert_eq!(asked, [Some(LEASE), Some(LEASE), Some(0)]);
+        node.shutdown(Duration::ZERO).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_router_grants_for_less_is_renewed_in_time() {
+        let at = router(20, |it| {
+            Some(pcp_answer(it, lifetime_asked(it) / 6, 6000, SEEN))
+        });
+        let (found, by) = by_pcp(at.await, LOCAL).await.unwrap();
+        let node = node();
+        let mapped = Mapped {
+            at: found,
+            by: Some(by),
+            node: node.handle(),
+        };
+        assert_eq!(mapped.renew_after(), Duration::from_secs(40));
+        drop(mapped);
         node.shutdown(Duration::ZERO).await;
     }
 

@@ -17,7 +17,7 @@ use crate::wire::{linger_close, send};
 
 use super::budget::Whose;
 use super::event::{DirectEvent, NotDirect};
-use super::mapping::{Mapped, RENEW};
+use super::mapping::Mapped;
 use super::message::{Begin, Offer};
 use super::punch::punch;
 use super::state::Direct;
@@ -248,7 +248,7 @@ async fn until_found(
 
 /// Keeps a mapped port as long as the session with the peer leads there.
 async fn keep(node: Node, mut mapped: Mapped, peer: PeerId, at: Remote) {
-    let mut renew_at = Instant::now() + RENEW;
+    let mut renew_at = Instant::now() + mapped.renew_after();
     loop {
         sleep(LOOK).await;
         let path = node.session_with(peer).and_then(|session| session.path());
@@ -260,7 +260,7 @@ async fn keep(node: Node, mut mapped: Mapped, peer: PeerId, at: Remote) {
             if !mapped.renew().await {
                 return;
             }
-            renew_at = Instant::now() + RENEW;
+            renew_at = Instant::now() + mapped.renew_after();
         }
     }
 }
