@@ -61,7 +61,7 @@ impl Store {
     }
 
     fn sync(&self, engine: &mut Engine) {
-        engine.view.begin_sync();
+        engine.begin_sync();
         for (key, (value, revision)) in &self.keys {
             engine.apply(Change {
                 key,
@@ -381,7 +381,7 @@ fn a_resync_that_is_broken_off_keeps_nothing_alive() {
     }
     flush(&mut b, &mut store);
     store.sync(&mut a);
-    a.view.begin_sync();
+    a.begin_sync();
     let key = format!("r/{PEER}/{B}");
     let (value, revision) = store.keys[&key].clone();
     a.apply(Change {
@@ -596,3 +596,5 @@ fn the_emptiest_members_are_named_first() {
 
 #[path = "engine_random.rs"]
 mod random;
+#[path = "engine_resync.rs"]
+mod resync;

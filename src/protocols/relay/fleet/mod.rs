@@ -235,7 +235,7 @@ impl Fleet {
 
     /// All that the store has comes next, each key by [`apply`](Self::apply).
     pub fn begin_sync(&self) {
-        self.engine().view.begin_sync();
+        self.engine().begin_sync();
     }
 
     /// Something that the store has, or that has changed there.
@@ -247,9 +247,10 @@ impl Fleet {
         }
     }
 
-    /// That was all that the store has at this revision: what did not come is gone.
+    /// That was all that the store has at this revision: what did not come is gone, and what of it was this member's is written again.
     pub fn end_sync(&self, revision: u64) {
         self.engine().end_sync(revision);
+        self.0.changed.notify_one();
     }
 
     /// The last revision that is known: changes are to be watched from the one behind it.
