@@ -91,7 +91,7 @@ pub async fn check(
 /// Of the reasons why none of several can be used, which one says most: what an etcd says, what is there in place of one, silence.
 fn weight(error: &EtcdError) -> u8 {
     match error {
-        EtcdError::Login(_) => 6,
+        EtcdError::Login(_) | EtcdError::NoLogin => 6,
         EtcdError::Denied(_) => 5,
         EtcdError::Tls { .. } => 3,
         EtcdError::Malformed(_) => 2,

@@ -400,6 +400,32 @@ fn field(number: u8, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// As of an etcd that is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_lost_within_an_answer_is_called_that() {
+    let (place, _) = server(async |stream: TcpStream| {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let mut open = Vec::new();
+        let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+        let head = Response::builder().header("content-type", "application/grpc");
+        let mut body = respond
+            .send_response(head.body(()).unwrap(), false)
+            .unwrap();
+        body.send_data(vec![0, 0, 0, 0, 9, 1].into(), false)
+            .unwrap();
+        open.push(body);
+        // What was said is on its way before the connection ends.
+        let _ = tokio::time::timeout(Duration::from_millis(200), connection.accept()).await;
+    })
+    .await;
+    let error = refused(&place).await;
+    assert!(matches!(error, EtcdError::NotReady(_)), "{error:?}");
+    assert!(
+        error.to_string().contains("the connection is lost"),
+        "{error}"
+    );
+}
+
 /// An etcd whose space is used up, or whose user may only read.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_can_only_be_read_is_away_and_that_is_said_once() {

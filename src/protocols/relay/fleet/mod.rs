@@ -60,7 +60,7 @@ pub struct FleetConfig {
     /// For whom a circuit that another member asks for is carried; default nobody. [`RelayConfig::access`](super::RelayConfig::access)
     /// has to list them as well.
     pub callers: Access,
-    /// Registrations at other members that are remembered; what is more is ignored. Default 4 million, of about 150 bytes each.
+    /// Registrations at other members that are remembered; what is more is ignored. Default 4 million, of about 225 bytes each.
     pub most_entries: usize,
 }
 
