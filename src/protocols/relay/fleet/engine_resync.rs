@@ -27,11 +27,11 @@ fn after_the_store_has_lost_its_memory_what_it_says_counts_whatever_its_revision
     assert!(a.view.revision > 20);
 
     forget(&mut store);
-    let leaving = About {
-        leaving: true,
+    let newer = About {
+        version: "newer".to_owned(),
         ..About::default()
     };
-    b.own.set_about(leaving);
+    b.own.set_about(newer);
     b.own.renew(PEER, Some(END + 7), 3);
     for engine in [&mut a, &mut b] {
         store.sync(engine);
@@ -41,7 +41,11 @@ fn after_the_store_has_lost_its_memory_what_it_says_counts_whatever_its_revision
         store.sync(engine);
         assert_eq!(engine.view.revision, store.revision);
     }
-    assert!(a.view.about(B).is_some_and(|about| about.leaving));
+    assert!(
+        a.view
+            .about(B)
+            .is_some_and(|about| about.version == "newer")
+    );
     assert_eq!(a.view.held_elsewhere(PEER, NOW), 3);
     // All name them in one order, by the new numbers.
     let order = found(&c, PEER);
