@@ -487,6 +487,17 @@ async fn a_relay_that_ends_sends_its_nodes_elsewhere_first() {
     }
 }
 
+/// Else nobody could go before it has gone.
+#[tokio::test]
+async fn who_has_all_that_it_may_have_moves_before_its_relay_ends() {
+    let store = Store::default();
+    let all = fleet_with(2, &store, |_, relay, _| relay.registrations_a_peer = 1).await;
+    let node = hidden(&all[0]).await;
+    all_know(&all, &store).await;
+    soon(all[0].node.leave(Duration::from_secs(3600))).await;
+    moved(&node, &all, all[0].id()).await;
+}
+
 #[tokio::test]
 async fn a_full_relay_names_one_that_has_room() {
     let store = Store::default();
