@@ -13,7 +13,7 @@ use cepa::identity::PeerId;
 use cepa::node::Hint;
 use cepa::protocols::relay::RelayConfig;
 use cepa::protocols::relay::fleet::{Fleet, FleetConfig, FleetStats};
-use cepa_fleet::etcd::{EtcdError, Login, Options, Tls};
+use cepa_fleet::etcd::{BadTls, EtcdError, Login, Options, Tls};
 use cepa_fleet::{FleetAddress, Health, Keeper, StoreEvent, check};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -172,6 +172,7 @@ fn wrong(address: &FleetAddress, error: &EtcdError) -> Failure {
             Code::Identity,
             "give the authority of its certificate with --fleet-ca FILE",
         ),
+        EtcdError::NoLogin => (Code::Refused, "leave out --fleet-login"),
         EtcdError::Login(_) => (Code::Refused, "give --fleet-login FILE with USER:PASSWORD"),
         EtcdError::Denied(_) => (
             Code::Refused,
@@ -188,15 +189,20 @@ fn options(args: &args::Fleet, address: &FleetAddress) -> Result<Options, Failur
     match (&args.ca, address.is_tls()) {
         (Some(ca), true) => {
             let authorities = read(ca)?;
-            let client = match (&args.cert, &args.key) {
-                (Some(cert), Some(key)) => Some((read(cert)?, read(key)?)),
-                _ => None,
-            };
+            let paths = args.cert.as_ref().zip(args.key.as_ref());
+            let client = paths.map(|(cert, key)| Ok::<_, Failure>((read(cert)?, read(key)?)));
+            let client = client.transpose()?;
             let client = client.as_ref().map(|(cert, key)| (&cert[..], &key[..]));
-            let tls = Tls::new(&authorities, client);
-            let tls = tls.map_err(|why| {
-                let path = ca.display();
-                Failure::new(Code::Local, format!("--fleet-ca {path}: {why}"))
+            let tls = Tls::new(&authorities, client).map_err(|bad| {
+                let (option, path, why) = match (bad, paths) {
+                    (BadTls::Certificate(why), Some((cert, _))) => ("cert", cert, why),
+                    (BadTls::Key(why), Some((_, key))) => ("key", key, why),
+                    (BadTls::Authorities(why) | BadTls::Certificate(why) | BadTls::Key(why), _) => {
+                        ("ca", ca, why)
+                    }
+                };
+                let path = path.display();
+                Failure::new(Code::Local, format!("--fleet-{option} {path}: {why}"))
             })?;
             options.tls = Some(tls);
         }

@@ -44,6 +44,8 @@ pub(crate) async fn run(mut args: args::Relay) -> Result<(), Failure> {
     relay.circuits = args.circuits;
     relay.circuits_a_peer = args.circuits_a_peer;
     relay.rate = args.rate;
+    // The other relays of a fleet are let in as well, and are nobody whom this relay serves.
+    let nobody = trust::nobody(&args.allow);
     let member = Member::join(&args.fleet, identity.peer_id(), &mut args.allow, &mut relay).await?;
     let member = member.map(Arc::new);
     let mut config = reach::config(&identity, trust::of_server(&args.allow)?);
@@ -93,7 +95,7 @@ pub(crate) async fn run(mut args: args::Relay) -> Result<(), Failure> {
     for at in listening {
         say_relaying(&at, identity.peer_id(), &args.public);
     }
-    if trust::nobody(&args.allow) {
+    if nobody {
         say(
             "nobody is allowed yet; give --allow PEERID or --allow any. Refused peers are shown here",
         );

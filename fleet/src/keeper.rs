@@ -16,7 +16,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cepa::protocols::relay::fleet::{Change, Fleet};
+use cepa::protocols::relay::fleet::{Batch, Change, Fleet};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +40,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const GOOD: Duration = Duration::from_secs(10);
 /// How often who waits for the first connection looks.
 const LOOK: Duration = Duration::from_millis(20);
+/// Reasons that are said between two times that all is well.
+const MOST_SAID: usize = 16;
+/// From one attempt to take leave to the next, at another endpoint.
+const NEXT_LEAVE: Duration = Duration::from_millis(300);
 /// Time for leaving in order.
 const LEAVING: Duration = Duration::from_secs(3);
 
@@ -48,8 +54,8 @@ pub struct Keeper {
     watcher: Watcher,
 }
 
-/// Whether an etcd can be used as it is meant: asked before a relay starts, for what an operator has to mend. An etcd that is
-/// away is no error here, and the reason is returned.
+/// Whether an etcd can be used as it is meant: asked before a relay starts, for what an operator has to mend. All endpoints are asked at
+/// once, within [`Options::patience`], and one that can be used is enough. An etcd that is away is no error here, and the reason is returned.
 ///
 /// # Errors
 /// TLS, the user, the password or a permission is wrong.
@@ -57,20 +63,42 @@ pub async fn check(
     address: &FleetAddress,
     options: &Options,
 ) -> Result<Option<EtcdError>, EtcdError> {
-    let mut last = None;
-    for endpoint in address.endpoints() {
-        let prefix = prefix(address);
+    let prefix = prefix(address);
+    let ask = async |endpoint: &String| {
         let tried = async {
             let client = Client::connect(endpoint, options).await?;
-            client.page(&prefix, &end_of(&prefix), 0).await
+            client.page(&prefix, &end_of(&prefix), 0).await.map(drop)
         };
-        match tried.await {
-            Ok(_) => return Ok(None),
-            Err(error) if error.is_configuration() => return Err(error),
-            Err(error) => last = Some(error),
+        let tried = timeout(options.patience, tried).await;
+        tried.unwrap_or(Err(EtcdError::Slow(options.patience.as_secs())))
+    };
+    let mut asked: FuturesUnordered<_> = address.endpoints().iter().map(ask).collect();
+    let mut worst: Option<EtcdError> = None;
+    while let Some(answer) = asked.next().await {
+        let Err(error) = answer else {
+            return Ok(None);
+        };
+        if worst.as_ref().is_none_or(|it| weight(it) < weight(&error)) {
+            worst = Some(error);
         }
     }
-    Ok(last)
+    match worst {
+        Some(error) if error.is_configuration() => Err(error),
+        worst => Ok(worst),
+    }
+}
+
+/// Of the reasons why none of several can be used, which one says most: what an etcd says, what is there in place of one, silence.
+fn weight(error: &EtcdError) -> u8 {
+    match error {
+        EtcdError::Login(_) | EtcdError::NoLogin => 6,
+        EtcdError::Denied(_) => 5,
+        EtcdError::Tls { .. } => 3,
+        EtcdError::Malformed(_) => 2,
+        EtcdError::Slow(_) => 1,
+        EtcdError::Unreachable { .. } => 0,
+        _ => 4,
+    }
 }
 
 fn prefix(address: &FleetAddress) -> Vec<u8> {
@@ -164,7 +192,7 @@ impl Keeping {
     async fn run(mut self, stop: CancellationToken) {
         let mut at = fastrand::usize(..self.endpoints.len().max(1));
         let mut pause = PAUSE;
-        let mut said = None;
+        let mut said = Vec::new();
         loop {
             let Some(endpoint) = self
                 .endpoints
@@ -210,7 +238,7 @@ impl Keeping {
     }
 
     /// Says that there is no etcd, once for each reason.
-    fn report(&self, failed: &EtcdError, said: &mut Option<String>) {
+    fn report(&self, failed: &EtcdError, said: &mut Vec<String>) {
         self.fleet.set_reachable(false);
         let reason = failed.to_string();
         self.watcher.set(|it| {
@@ -219,8 +247,8 @@ impl Keeping {
             }
             it.error = Some(reason.clone());
         });
-        if said.as_ref() != Some(&reason) {
-            *said = Some(reason.clone());
+        if !said.contains(&reason) && said.len() < MOST_SAID {
+            said.push(reason.clone());
             self.watcher.say(StoreEvent::Away {
                 reason,
                 is_configuration: failed.is_configuration(),
@@ -228,9 +256,9 @@ impl Keeping {
         }
     }
 
-    /// All that was entered is gone.
+    /// All that was entered is gone. It may be with all that the store knew, whose revisions begin anew then: so all is read again.
     fn lose_lease(&mut self) {
-        self.lease = None;
+        (self.lease, self.next) = (None, None);
         self.fleet.lease_lost();
         self.watcher.set(|it| it.lease = None);
         self.watcher.say(StoreEvent::LeaseLost);
@@ -249,35 +277,43 @@ impl Keeping {
         &mut self,
         endpoint: &str,
         since: &mut Option<Instant>,
-        said: &mut Option<String>,
+        said: &mut Vec<String>,
     ) -> EtcdError {
         match self.prepare(endpoint).await {
             Err(error) => error,
             Ok((client, lease, mut changes)) => {
-                *since = Some(Instant::now());
-                *said = None;
-                self.fleet.set_reachable(true);
-                let mut first = false;
-                self.watcher.set(|it| {
-                    first = it.connections == 0;
-                    it.connections += 1;
-                    it.endpoint = Some(endpoint.to_owned());
-                    (it.error, it.since) = (None, Some(Instant::now()));
-                });
-                self.watcher.say(StoreEvent::Ready {
-                    endpoint: endpoint.to_owned(),
-                    first,
-                });
                 let mut next = changes.resume_at();
+                let arrived = || {
+                    *since = Some(Instant::now());
+                    said.clear();
+                    self.arrive(endpoint);
+                };
                 let ended = tokio::select! {
+                    biased; // so that it has arrived before a watch that tells nonsense ends
+                    error = self.tell(&client, lease, arrived) => error,
                     error = self.beat(&client, lease) => error,
                     error = self.follow(&mut changes, &mut next) => error,
-                    error = self.tell(&client, lease) => error,
                 };
                 self.next = Some(next);
                 ended
             }
         }
+    }
+
+    /// All is well, as far as is known.
+    fn arrive(&self, endpoint: &str) {
+        self.fleet.set_reachable(true);
+        let mut first = false;
+        self.watcher.set(|it| {
+            first = it.connections == 0;
+            it.connections += 1;
+            it.endpoint = Some(endpoint.to_owned());
+            (it.error, it.since) = (None, Some(Instant::now()));
+        });
+        self.watcher.say(StoreEvent::Ready {
+            endpoint: endpoint.to_owned(),
+            first,
+        });
     }
 
     /// A connection, the lease, and all that is known there.
@@ -391,28 +427,35 @@ impl Keeping {
         });
     }
 
-    /// Writes what has changed here; why that failed.
-    async fn tell(&self, client: &Client, lease: i64) -> EtcdError {
+    /// Writes what has changed here; why that failed. `arrived` is called once something was written, or where nothing has to be: an
+    /// etcd that can only be read (its space is used up, or its user may not write) would else be there and away for ever.
+    async fn tell(&self, client: &Client, lease: i64, arrived: impl FnOnce()) -> EtcdError {
+        let mut arrived = Some(arrived);
         loop {
-            self.fleet.changed().await;
-            if let Err(error) = self.write(client, lease).await {
-                return error;
+            while let Some(batch) = self.fleet.next_batch(MOST_OPS) {
+                if let Err(error) = self.write(client, lease, batch).await {
+                    return error;
+                }
+                if let Some(arrived) = arrived.take() {
+                    arrived();
+                }
             }
+            if let Some(arrived) = arrived.take() {
+                arrived();
+            }
+            self.fleet.changed().await;
         }
     }
 
-    /// All that waits.
-    async fn write(&self, client: &Client, lease: i64) -> Result<(), EtcdError> {
-        while let Some(batch) = self.fleet.next_batch(MOST_OPS) {
-            self.flight.store(batch.number, Ordering::Relaxed);
-            let count = batch.writes.len() as u64;
-            let writes: Vec<_> = batch.writes.into_iter().map(|it| self.placed(it)).collect();
-            debug_assert!(writes.iter().map(Write::len).sum::<usize>() <= MOST_WRITTEN);
-            let revision = client.write(lease, writes).await?;
-            self.flight.store(0, Ordering::Relaxed);
-            self.fleet.written(batch.number, revision);
-            self.watcher.set(|it| it.writes += count);
-        }
+    async fn write(&self, client: &Client, lease: i64, batch: Batch) -> Result<(), EtcdError> {
+        self.flight.store(batch.number, Ordering::Relaxed);
+        let count = batch.writes.len() as u64;
+        let writes: Vec<_> = batch.writes.into_iter().map(|it| self.placed(it)).collect();
+        debug_assert!(writes.iter().map(Write::len).sum::<usize>() <= MOST_WRITTEN);
+        let revision = client.write(lease, writes).await?;
+        self.flight.store(0, Ordering::Relaxed);
+        self.fleet.written(batch.number, revision);
+        self.watcher.set(|it| it.writes += count);
         Ok(())
     }
 
@@ -424,14 +467,25 @@ impl Keeping {
         }
     }
 
-    /// Takes all that was entered back with the lease, in one step of etcd's.
+    /// Takes all that was entered back with the lease, in one step of etcd's: at this endpoint, or at any other.
     async fn depart(&mut self, endpoint: &str) {
         let Some(lease) = self.lease.take() else {
             return;
         };
-        let Ok(client) = Client::connect(endpoint, &self.options).await else {
-            return;
-        };
-        let _ = client.revoke(lease).await;
+        let others = self.endpoints.iter().filter(|it| *it != endpoint);
+        let all = std::iter::once(endpoint).chain(others.map(String::as_str));
+        let mut attempts: FuturesUnordered<_> = (0_u32..)
+            .zip(all)
+            .map(async |(n, endpoint)| {
+                sleep(NEXT_LEAVE * n.min(5)).await;
+                let client = Client::connect(endpoint, &self.options).await?;
+                client.revoke(lease).await
+            })
+            .collect();
+        while let Some(left) = attempts.next().await {
+            if matches!(left, Ok(()) | Err(EtcdError::LeaseLost)) {
+                return;
+            }
+        }
     }
 }

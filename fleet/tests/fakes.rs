@@ -3,15 +3,15 @@
 
 mod common;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cepa::identity::PeerId;
 use cepa::protocols::relay::fleet::{Fleet, FleetConfig};
 use cepa_fleet::etcd::{Client, EtcdError, Options};
-use cepa_fleet::{FleetAddress, Keeper, check};
+use cepa_fleet::{FleetAddress, Keeper, StoreEvent, check};
 use http::{HeaderMap, Response};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -323,6 +323,185 @@ async fn what_is_wrong_for_good_is_told_before_the_start_and_what_is_away_is_not
         check(&at(&format!("127.0.0.1:1,{good}")), &soon()).await,
         Ok(None)
     );
+}
+
+fn address(places: &[&str]) -> FleetAddress {
+    format!("etcd://{}/cepa", places.join(",")).parse().unwrap()
+}
+
+/// However long they are silent, and in whatever order they are named.
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_start_all_are_asked_at_once_and_the_order_decides_nothing() {
+    let silent = async |stream: TcpStream| {
+        std::future::pending::<()>().await;
+        drop(stream);
+    };
+    let ((one, asked), (two, asked_too)) = (server(silent).await, server(silent).await);
+    let (good, _) = fake(good).await;
+    let patient = Options {
+        patience: Duration::from_secs(3600),
+        ..Options::default()
+    };
+    let places = address(&[&one, &two, &good]);
+    let checked = tokio::time::timeout(Duration::from_secs(60), check(&places, &patient)).await;
+    assert_eq!(checked.expect("the good one has answered"), Ok(None));
+    assert_eq!(
+        (
+            asked.load(Ordering::Relaxed),
+            asked_too.load(Ordering::Relaxed)
+        ),
+        (1, 1)
+    );
+    // All silent: each ends, though nobody answers.
+    let silence = check(&address(&[&one, &two]), &soon()).await;
+    assert!(
+        matches!(silence, Ok(Some(EtcdError::Slow(_)))),
+        "{silence:?}"
+    );
+
+    let (login, _) = fake(|_| Answer::Status(3, "etcdserver: user name is empty")).await;
+    let (foreign, _) = fake(|_| Answer::Http(404)).await;
+    let (waits, _) = fake(|_| Answer::Status(14, "etcdserver: no leader")).await;
+    let away = "127.0.0.1:1".to_owned();
+    let kind = |checked: Result<Option<EtcdError>, EtcdError>| match checked {
+        Ok(None) => "good",
+        Ok(Some(EtcdError::Malformed(_))) => "foreign",
+        Ok(Some(_)) => "away",
+        Err(EtcdError::Login(_)) => "login",
+        Err(_) => "another",
+    };
+    for (one, two, expected) in [
+        (&login, &good, "good"),
+        (&foreign, &good, "good"),
+        (&waits, &good, "good"),
+        (&foreign, &login, "login"),
+        (&away, &login, "login"),
+        (&foreign, &waits, "away"),
+        (&foreign, &away, "foreign"),
+    ] {
+        for places in [[&one[..], two], [two, one]] {
+            let checked = check(&address(&places), &soon()).await;
+            let said = format!("{checked:?}");
+            assert_eq!(kind(checked), expected, "{said}");
+        }
+    }
+}
+
+fn field(number: u8, value: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(value.len()).unwrap();
+    assert!(length < 0x80 || value.len() < 0x100);
+    let mut bytes = vec![number << 3 | 2];
+    if length < 0x80 {
+        bytes.push(length);
+    } else {
+        bytes.extend([length, 1]);
+    }
+    bytes.extend(value);
+    bytes
+}
+
+/// As of an etcd that is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_lost_within_an_answer_is_called_that() {
+    let (place, _) = server(async |stream: TcpStream| {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let mut open = Vec::new();
+        let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+        let head = Response::builder().header("content-type", "application/grpc");
+        let mut body = respond
+            .send_response(head.body(()).unwrap(), false)
+            .unwrap();
+        body.send_data(vec![0, 0, 0, 0, 9, 1].into(), false)
+            .unwrap();
+        open.push(body);
+        // What was said is on its way before the connection ends.
+        let _ = tokio::time::timeout(Duration::from_millis(200), connection.accept()).await;
+    })
+    .await;
+    let error = refused(&place).await;
+    assert!(matches!(error, EtcdError::NotReady(_)), "{error:?}");
+    assert!(
+        error.to_string().contains("the connection is lost"),
+        "{error}"
+    );
+}
+
+/// An etcd whose space is used up, or whose user may only read.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_can_only_be_read_is_away_and_that_is_said_once() {
+    // Something in this relay's name that nobody wants: it is to be deleted.
+    let (own, peer) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([3; 32]));
+    let entry = field(1, format!("cepa/r/{peer}/{own}").as_bytes());
+    let page = [
+        vec![0x0a, 2, 0x18, 5],
+        field(2, &[entry, vec![0x18, 4]].concat()),
+    ]
+    .concat();
+    let is_full = Arc::new(AtomicBool::new(true));
+    let (full, written) = (Arc::clone(&is_full), Arc::<AtomicUsize>::default());
+    let tried = Arc::clone(&written);
+    let (place, _) = fake(move |path| match path {
+        "/etcdserverpb.KV/Range" => Answer::Message(page.clone()),
+        "/etcdserverpb.KV/Txn" => {
+            tried.fetch_add(1, Ordering::Relaxed);
+            if full.load(Ordering::Relaxed) {
+                Answer::Status(8, "etcdserver: mvcc: database space exceeded")
+            } else {
+                good(path)
+            }
+        }
+        path => good(path),
+    })
+    .await;
+    let fleet = fleet();
+    let said = Arc::<Mutex<Vec<StoreEvent>>>::default();
+    let log = Arc::clone(&said);
+    let listener = Arc::new(move |event| log.lock().unwrap().push(event));
+    let keeper = Keeper::start(fleet.clone(), &address(&[&place]), soon(), listener);
+    let tries = async {
+        while written.load(Ordering::Relaxed) < 4 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), tries)
+        .await
+        .expect("it is tried again");
+    assert!(!fleet.stats().reachable);
+    assert!(keeper.health().error.unwrap().contains("space exceeded"));
+    let events = said.lock().unwrap().clone();
+    assert!(
+        matches!(events[..], [StoreEvent::Away { .. }]),
+        "{events:?}"
+    );
+    is_full.store(false, Ordering::Relaxed);
+    assert!(keeper.ready(Duration::from_secs(60)).await);
+    assert!(fleet.stats().reachable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_asks_the_others_where_one_fails() {
+    let asked = Arc::<Mutex<Vec<usize>>>::default();
+    let mut places = Vec::new();
+    for n in 0..3 {
+        let asked = Arc::clone(&asked);
+        let (place, _) = fake(move |path| match path {
+            "/etcdserverpb.Lease/LeaseRevoke" => {
+                asked.lock().unwrap().push(n);
+                Answer::Status(14, "etcdserver: no leader")
+            }
+            path => good(path),
+        })
+        .await;
+        places.push(place);
+    }
+    let places: Vec<_> = places.iter().map(String::as_str).collect();
+    let keeper = start(&fleet(), &places);
+    assert!(keeper.ready(Duration::from_secs(60)).await);
+    let leave = keeper.leave();
+    leave.await;
+    let mut asked = asked.lock().unwrap().clone();
+    asked.sort_unstable();
+    assert_eq!(asked, [0, 1, 2]);
 }
 
 /// One that answers well at first, and then tells a watcher garbage, or that its lease is over.

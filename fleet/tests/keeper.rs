@@ -141,6 +141,16 @@ async fn a_compaction_while_away_has_everything_read_again() {
 
 #[tokio::test]
 async fn a_store_that_has_lost_its_memory_is_read_anew() {
+    read_anew_after(0).await;
+}
+
+/// It has more revisions than the one before when it is met: then only the lease is missing there.
+#[tokio::test]
+async fn a_store_that_has_lost_its_memory_and_has_much_again_is_read_anew() {
+    read_anew_after(100).await;
+}
+
+async fn read_anew_after(revisions: usize) {
     let Some(first) = etcd(1, "http", &[]) else {
         return;
     };
@@ -155,6 +165,9 @@ async fn a_store_that_has_lost_its_memory_is_read_anew() {
     let writer = client(&second, 0).await;
     let lease = writer.grant(Duration::from_secs(600)).await.unwrap();
     enter(&writer, lease, 100..103).await;
+    for _ in 0..revisions {
+        enter(&writer, lease, 100..101).await;
+    }
     let gate = common::Gate::start(first.endpoint(0)).await;
     let fleet = fleet();
     let (keeper, _) = start(&fleet, &gate.place());

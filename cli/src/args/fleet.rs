@@ -21,10 +21,10 @@ pub(crate) struct Fleet {
     #[arg(long = "fleet-ca", value_name = "FILE", requires = "store")]
     pub(crate) ca: Option<PathBuf>,
     /// The certificate for etcd, in a PEM file
-    #[arg(long = "fleet-cert", value_name = "FILE", requires = "key")]
+    #[arg(long = "fleet-cert", value_name = "FILE", requires_all = ["store", "key"])]
     pub(crate) cert: Option<PathBuf>,
     /// The key of that certificate, in a PEM file
-    #[arg(long = "fleet-key", value_name = "FILE", requires = "cert")]
+    #[arg(long = "fleet-key", value_name = "FILE", requires_all = ["store", "cert"])]
     pub(crate) key: Option<PathBuf>,
     /// The user and password of etcd: a file with the line USER:PASSWORD, which only its owner can read
     #[arg(long = "fleet-login", value_name = "FILE", requires = "store")]

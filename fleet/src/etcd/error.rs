@@ -27,6 +27,9 @@ pub enum EtcdError {
     /// The user is unknown, or the password is wrong, or etcd wants a user and none is given.
     #[error("the user or password is refused ({0})")]
     Login(String),
+    /// A user is given, and etcd knows none.
+    #[error("it asks nobody for a user and password")]
+    NoLogin,
     /// The user may not read or write these keys.
     #[error("that user may not use these keys ({0})")]
     Denied(String),
@@ -57,7 +60,10 @@ impl EtcdError {
     /// Whether it is for an operator to mend, and waiting is of no use.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Tls { .. } | Self::Login(_) | Self::Denied(_))
+        matches!(
+            self,
+            Self::Tls { .. } | Self::Login(_) | Self::NoLogin | Self::Denied(_)
+        )
     }
 
     /// From a status, whose text is etcd's: cut, since it may be anybody's.
@@ -68,6 +74,11 @@ impl EtcdError {
             Code::Unauthenticated if text.contains("invalid auth token") => Self::NotReady(text),
             Code::Unauthenticated => Self::Login(text),
             Code::PermissionDenied => Self::Denied(text),
+            Code::InvalidArgument | Code::FailedPrecondition
+                if text.contains("authentication is not enabled") =>
+            {
+                Self::NoLogin
+            }
             Code::InvalidArgument | Code::FailedPrecondition if is_login(&text) => {
                 Self::Login(text)
             }
@@ -82,6 +93,7 @@ impl EtcdError {
             Code::Unimplemented | Code::Internal | Code::Unknown if is_foreign(status) => {
                 Self::Malformed(text)
             }
+            _ if is_lost(&text) => Self::NotReady("the connection is lost".to_owned()),
             _ => Self::Answer(text),
         }
     }
@@ -103,10 +115,16 @@ impl EtcdError {
 
 /// etcd answers a wrong password with INVALID_ARGUMENT, and a missing one as well.
 fn is_login(text: &str) -> bool {
+    ["authentication failed", "user name is empty"]
+        .iter()
+        .any(|words| text.contains(words))
+}
+
+/// Whether the connection ended within an answer.
+fn is_lost(text: &str) -> bool {
     [
-        "authentication failed",
-        "user name is empty",
-        "authentication is not enabled",
+        "error reading a body",
+        "stream closed because of a broken pipe",
     ]
     .iter()
     .any(|words| text.contains(words))

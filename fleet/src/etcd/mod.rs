@@ -16,4 +16,4 @@ pub use client::{
     Change, Client, Entry, Login, MOST, MOST_OPS, MOST_WRITTEN, Options, Page, Watch, Write, end_of,
 };
 pub use error::EtcdError;
-pub use tls::Tls;
+pub use tls::{BadTls, Tls};

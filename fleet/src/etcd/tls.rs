@@ -31,6 +31,20 @@ fn provider() -> Arc<CryptoProvider> {
     unreachable!()
 }
 
+/// Which of the texts is wrong, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadTls {
+    /// The authorities.
+    #[error("authorities: {0}")]
+    Authorities(String),
+    /// The client's certificates, or they and their key.
+    #[error("client certificate: {0}")]
+    Certificate(String),
+    /// The client's key.
+    #[error("client key: {0}")]
+    Key(String),
+}
+
 /// TLS to etcd: the authority of its certificates, and our own certificate where etcd asks for one.
 #[derive(Clone)]
 pub struct Tls(Arc<ClientConfig>);
@@ -39,33 +53,35 @@ impl Tls {
     /// From PEM: the authorities, and the client's certificate chain with its key.
     ///
     /// # Errors
-    /// No certificate or no key is in the text, or they do not fit together; in words.
-    pub fn new(authorities: &[u8], client: Option<(&[u8], &[u8])>) -> Result<Self, String> {
+    /// No certificate or no key is in a text, or they do not fit together.
+    pub fn new(authorities: &[u8], client: Option<(&[u8], &[u8])>) -> Result<Self, BadTls> {
+        use BadTls::{Authorities, Certificate, Key};
         let mut roots = RootCertStore::empty();
         for it in CertificateDer::pem_slice_iter(authorities) {
-            let it = it.map_err(|e| format!("the authorities are no PEM certificates: {e}"))?;
+            let it = it.map_err(|e| Authorities(format!("no certificates in PEM: {e}")))?;
             let taken = roots.add(it);
-            taken.map_err(|e| format!("an authority's certificate is not valid: {e}"))?;
+            taken.map_err(|e| Authorities(format!("a certificate is not valid: {e}")))?;
         }
         if roots.is_empty() {
-            return Err("no certificate is in the file of authorities".to_owned());
+            return Err(Authorities("no certificate is in it".to_owned()));
         }
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .map_err(|e| e.to_string())?
+            .map_err(|e| Authorities(e.to_string()))?
             .with_root_certificates(roots);
         let mut config = match client {
             None => config.with_no_client_auth(),
             Some((chain, key)) => {
                 let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
-                let chain = chain.map_err(|e| format!("the certificate is no PEM: {e}"))?;
+                let chain =
+                    chain.map_err(|e| Certificate(format!("no certificate in PEM: {e}")))?;
                 if chain.is_empty() {
-                    return Err("no certificate is in the client's file".to_owned());
+                    return Err(Certificate("no certificate is in it".to_owned()));
                 }
                 let key = PrivateKeyDer::from_pem_slice(key);
-                let key = key.map_err(|e| format!("no private key is in the file: {e}"))?;
+                let key = key.map_err(|e| Key(format!("no private key is in it: {e}")))?;
                 let config = config.with_client_auth_cert(chain, key);
-                config.map_err(|e| format!("the client's certificate and key: {e}"))?
+                config.map_err(|e| Certificate(format!("it does not fit its key: {e}")))?
             }
         };
         config.alpn_protocols = vec![b"h2".to_vec()];

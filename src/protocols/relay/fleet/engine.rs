@@ -2,8 +2,8 @@
 //! `view.rs`; this joins the two.
 //!
 //! `register`, `renew`, `remove`, `set_about` say what is here. `next_batch` gives what the store has to be told, `written` and `failed` what
-//! came of it. `apply` takes what the store says, in its order; `begin_sync` and `end_sync` are around all that it has. `find` and
-//! `others` answer.
+//! came of it. `apply` takes what the store says, in its order; `begin_sync` and `end_sync` are around all that it has, and are
+//! believed against all that was known before: a store that has lost its memory counts its revisions anew. `routes` and `others` answer.
 
 use std::time::Duration;
 
@@ -76,14 +76,25 @@ impl Engine {
             value,
             revision,
         } = change;
-        self.view.revision = self.view.revision.max(revision);
+        // Of a part of what there is nobody can go on.
+        if !self.view.syncs {
+            self.view.revision = self.view.revision.max(revision);
+        }
         let Some(key) = Key::parse(key) else {
             self.view.ignored.garbage += 1;
             return;
         };
         match (key, value) {
-            // What this member has entered is known here.
-            (Key::Member(relay) | Key::Registration { relay, .. }, Some(_)) if relay == self.id => {
+            // What this member has entered is known here, and is compared once all is known.
+            (Key::Member(relay), Some(value)) if relay == self.id => {
+                if self.view.syncs {
+                    self.own.stands_about(value);
+                }
+            }
+            (Key::Registration { peer, relay }, Some(value)) if relay == self.id => {
+                if self.view.syncs {
+                    self.own.stands(peer, value, revision);
+                }
             }
             (Key::Member(relay), None) if relay == self.id => self.own.deleted_about(),
             (Key::Registration { peer, relay }, None) if relay == self.id => {
@@ -98,9 +109,16 @@ impl Engine {
         }
     }
 
+    pub(super) fn begin_sync(&mut self) {
+        self.view.begin_sync();
+        self.own.begin_sync();
+    }
+
+    /// What of this member's own was not there as it should be is written then.
     pub(super) fn end_sync(&mut self, revision: u64) {
         self.view.end_sync();
-        self.view.revision = self.view.revision.max(revision);
+        self.view.revision = revision;
+        self.own.end_sync(revision);
     }
 
     /// The store is heard of, or not.

@@ -17,6 +17,11 @@ enum Step {
     Back(usize),
     Watch(usize),
     Resync(usize),
+    /// The store loses its memory, and counts its revisions anew.
+    Forget,
+    /// An entry of this member's is gone, or one is there that it never made, and no watch tells of it.
+    Lose(usize, u8),
+    Stray(usize, u8),
     /// Nobody who rests is free after one of them, and somebody after a few.
     Tick,
 }
@@ -31,6 +36,16 @@ fn flush_at(engine: &mut Engine, store: &mut Store, now: Duration) {
     }
 }
 
+/// As who speaks with the store does: it reads all where it can't go on.
+fn connect(engine: &mut Engine, store: &Store, seen: &mut (u32, u64), memory: u32) {
+    if seen.0 == memory {
+        store.tell(engine, seen.1);
+    } else {
+        store.sync(engine);
+    }
+    *seen = (memory, store.revision);
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let who = 0_usize..3;
     prop_oneof![
@@ -43,7 +58,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => who.clone().prop_map(Step::Away),
         1 => who.clone().prop_map(Step::Back),
         3 => who.clone().prop_map(Step::Watch),
-        1 => who.prop_map(Step::Resync),
+        1 => who.clone().prop_map(Step::Resync),
+        1 => Just(Step::Forget),
+        1 => (who.clone(), 0_u8..6).prop_map(|(who, peer)| Step::Lose(who, peer)),
+        1 => (who, 0_u8..6).prop_map(|(who, peer)| Step::Stray(who, peer)),
         6 => Just(Step::Tick),
     ]
 }
@@ -54,12 +72,19 @@ proptest! {
     fn in_the_end_all_know_the_same(steps in prop::collection::vec(step(), 0..120)) {
         let ids = [A, B, C];
         let mut all = ids.map(engine);
-        let mut seen = [0; 3];
+        let mut seen = [(0_u32, 0_u64); 3];
+        // Goes up whenever there is something that no watch tells of.
+        let mut memory = 0;
         let mut there = std::collections::BTreeSet::<(usize, u8)>::new();
         let mut store = Store::default();
         let mut now = Duration::ZERO;
         let peer = |n: u8| PeerId::from_bytes([100 + n; 32]);
         for step in steps {
+            if let Step::Write(who) | Step::FailWritten(who) = step
+                && seen[who].0 != memory
+            {
+                connect(&mut all[who], &store, &mut seen[who], memory);
+            }
             match step {
                 Step::Register(who, n) => {
                     register(&mut all[who], peer(n));
@@ -84,13 +109,32 @@ proptest! {
                 Step::Away(who) => all[who].set_reachable(false),
                 Step::Back(who) => all[who].set_reachable(true),
                 Step::Watch(who) => {
-                    store.tell(&mut all[who], seen[who]);
-                    seen[who] = store.revision;
+                    connect(&mut all[who], &store, &mut seen[who], memory);
                 }
                 Step::Tick => now += TICK,
                 Step::Resync(who) => {
                     store.sync(&mut all[who]);
-                    seen[who] = store.revision;
+                    seen[who] = (memory, store.revision);
+                }
+                Step::Forget => {
+                    store = Store::default();
+                    memory += 1;
+                }
+                Step::Lose(who, n) => {
+                    store.keys.remove(&format!("r/{}/{}", peer(n), ids[who]));
+                    memory += 1;
+                }
+                Step::Stray(who, n) => {
+                    let value = super::super::super::entry::Registered {
+                        end: END + 1,
+                        fence: u64::from(n),
+                        heir: None,
+                        count: 1,
+                    };
+                    store.revision += 1;
+                    let entry = (value.encode(), store.revision);
+                    store.keys.insert(format!("r/{}/{}", peer(n), ids[who]), entry);
+                    memory += 1;
                 }
             }
         }
@@ -98,13 +142,12 @@ proptest! {
         for _ in 0..2 {
             now += 10 * TICK;
             for (engine, seen) in all.iter_mut().zip(&mut seen) {
-                store.tell(engine, *seen);
-                *seen = store.revision;
+                connect(engine, &store, seen, memory);
                 flush_at(engine, &mut store, now);
             }
         }
-        for (engine, seen) in all.iter_mut().zip(seen) {
-            store.tell(engine, seen);
+        for (engine, seen) in all.iter_mut().zip(&mut seen) {
+            connect(engine, &store, seen, memory);
         }
         for n in 0..6 {
             let mut wanted: Vec<_> = (0..3).filter(|who| there.contains(&(*who, n))).collect();

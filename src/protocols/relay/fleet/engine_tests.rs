@@ -61,7 +61,7 @@ impl Store {
     }
 
     fn sync(&self, engine: &mut Engine) {
-        engine.view.begin_sync();
+        engine.begin_sync();
         for (key, (value, revision)) in &self.keys {
             engine.apply(Change {
                 key,
@@ -381,7 +381,7 @@ fn a_resync_that_is_broken_off_keeps_nothing_alive() {
     }
     flush(&mut b, &mut store);
     store.sync(&mut a);
-    a.view.begin_sync();
+    a.begin_sync();
     let key = format!("r/{PEER}/{B}");
     let (value, revision) = store.keys[&key].clone();
     a.apply(Change {
@@ -553,46 +553,9 @@ fn a_former_id_leads_to_its_one_successor() {
     assert_eq!(found(&a, PEER), [C], "its own id comes first");
 }
 
-#[test]
-fn the_emptiest_members_are_named_first() {
-    let mut a = engine(A);
-    let about = |registrations, leaving, there: bool| About {
-        addresses: there
-            .then(|| "tcp:h:1".parse().unwrap())
-            .into_iter()
-            .collect(),
-        load: Load {
-            registrations,
-            most_registrations: 100,
-            ..Load::default()
-        },
-        leaving,
-        ..About::default()
-    };
-    let put = |a: &mut Engine, id: PeerId, about: &About| {
-        let value = about.encode();
-        a.apply(Change {
-            key: &format!("m/{id}"),
-            value: Some(&value),
-            revision: 1,
-        });
-        let others = a.others(Order::Emptiest, 5);
-        others.iter().map(|(id, _)| *id).collect::<Vec<_>>()
-    };
-    put(&mut a, B, &about(50, false, true));
-    assert_eq!(put(&mut a, C, &about(20, false, true)), [C, B]);
-    assert_eq!(put(&mut a, C, &about(60, false, true)), [B, C]);
-    assert_eq!(put(&mut a, C, &about(100, false, true)), [B], "no room");
-    // Each peer has its own order, full or not.
-    let of = |peer| {
-        let others = a.others(Order::Of(peer), 5);
-        others.iter().map(|(id, _)| *id).collect::<Vec<_>>()
-    };
-    assert_eq!((of(B), of(C)), (vec![B, C], vec![C, B]));
-    put(&mut a, C, &about(60, false, true));
-    assert_eq!(put(&mut a, B, &about(50, true, true)), [C]);
-    assert_eq!(put(&mut a, C, &about(0, false, false)), []);
-}
-
+#[path = "engine_members.rs"]
+mod members_say;
 #[path = "engine_random.rs"]
 mod random;
+#[path = "engine_resync.rs"]
+mod resync;

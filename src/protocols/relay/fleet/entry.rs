@@ -111,6 +111,14 @@ pub(super) struct Registered {
     pub(super) count: u32,
 }
 
+/// The fence of an entry that was written at this revision: nobody can have made a registration later than that.
+pub(super) fn fence_at(fence: u64, revision: u64) -> u64 {
+    match fence {
+        0 => revision,
+        fence => fence.min(revision),
+    }
+}
+
 #[derive(Encode, Decode)]
 #[cbor(map)]
 struct MemberValue {

@@ -60,7 +60,7 @@ pub struct FleetConfig {
     /// For whom a circuit that another member asks for is carried; default nobody. [`RelayConfig::access`](super::RelayConfig::access)
     /// has to list them as well.
     pub callers: Access,
-    /// Registrations at other members that are remembered; what is more is ignored. Default 4 million, of about 150 bytes each.
+    /// Registrations at other members that are remembered; what is more is ignored. Default 4 million, of about 225 bytes each.
     pub most_entries: usize,
 }
 
@@ -235,7 +235,7 @@ impl Fleet {
 
     /// All that the store has comes next, each key by [`apply`](Self::apply).
     pub fn begin_sync(&self) {
-        self.engine().view.begin_sync();
+        self.engine().begin_sync();
     }
 
     /// Something that the store has, or that has changed there.
@@ -247,9 +247,10 @@ impl Fleet {
         }
     }
 
-    /// That was all that the store has at this revision: what did not come is gone.
+    /// That was all that the store has at this revision: what did not come is gone, and what of it was this member's is written again.
     pub fn end_sync(&self, revision: u64) {
         self.engine().end_sync(revision);
+        self.0.changed.notify_one();
     }
 
     /// The last revision that is known: changes are to be watched from the one behind it.

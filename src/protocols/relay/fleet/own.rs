@@ -9,7 +9,7 @@
 //!  ------------------> queued -------------> in flight -----------> entered
 //!                        ^                      |                      |
 //!                        +-------- failed ------+                      |
-//!                        +-------- lease_lost, or somebody else has deleted it
+//!                        +-------- lease_lost, or somebody else has deleted it, or a re-sync has not found it
 //! ```
 //!
 //! What was written of a peer is written again after a second at the earliest: one that registers and leaves without a pause costs the store one
@@ -25,10 +25,13 @@ use std::time::Duration;
 
 use crate::identity::PeerId;
 
-use super::entry::{About, Key, Registered};
+use super::entry::{About, Key, Registered, fence_at};
 
 /// Time between two writes for the same peer.
 const REST: Duration = Duration::from_secs(1);
+
+/// Entries in this member's name that it does not know, and deletes when it finds them; what is more waits for another re-sync.
+const MOST_STRAYS: usize = 1 << 16;
 
 /// Something to put in the store, or to delete from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +52,7 @@ pub struct Batch {
     pub writes: Vec<Write>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Own {
     /// None: it is gone, and to be deleted.
     wanted: Option<Wanted>,
@@ -66,6 +69,8 @@ struct Own {
     free_at: Duration,
     /// It is among those that rest.
     rests: bool,
+    /// The re-sync that has seen it in the store.
+    seen: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +94,12 @@ pub(super) struct OwnSide {
     turns: u64,
     /// What a new registration gets while the store is away.
     away: Option<u64>,
+    /// Of the re-sync that began last.
+    mark: u32,
+    /// What it has seen of `about` is how it should be.
+    about_seen: bool,
+    /// Those that are gone, with those that it has found.
+    strays: usize,
 }
 
 #[derive(Debug)]
@@ -103,16 +114,7 @@ impl OwnSide {
     pub(super) fn register(&mut self, peer: PeerId, end: u64, heir: Option<PeerId>, count: u32) {
         self.turns += 1;
         let (turn, fence) = (self.turns, self.away.unwrap_or(0));
-        let own = self.registrations.entry(peer).or_insert(Own {
-            wanted: None,
-            fence,
-            turn,
-            revision: 0,
-            queued: false,
-            entered: false,
-            free_at: Duration::ZERO,
-            rests: false,
-        });
+        let own = self.registrations.entry(peer).or_default();
         (own.fence, own.turn) = (fence, turn);
         own.wanted = Some(Wanted { end, heir, count });
         self.enqueue(peer);
@@ -289,9 +291,9 @@ impl OwnSide {
             let Some(own) = self.registrations.get_mut(&peer) else {
                 continue;
             };
-            own.revision = own.revision.max(revision);
-            if own.turn == turn && own.fence == 0 {
-                own.fence = revision;
+            own.revision = revision;
+            if own.turn == turn {
+                own.fence = fence_at(own.fence, revision);
             }
             if own.turn == turn && own.wanted.is_none() && !own.queued {
                 own.entered = false;
@@ -343,6 +345,59 @@ impl OwnSide {
             }
         }
         self.away = away.map(|known| known.max(1));
+    }
+
+    /// All that the store has comes next.
+    pub(super) fn begin_sync(&mut self) {
+        self.mark = self.mark.wrapping_add(1);
+        self.about_seen = false;
+        let all = self.registrations.values();
+        self.strays = all.filter(|own| own.wanted.is_none()).count();
+    }
+
+    /// The store has this in this member's name: written again if it is another one, deleted if there should be none.
+    pub(super) fn stands(&mut self, peer: PeerId, value: &[u8], revision: u64) {
+        let is_known = self.registrations.contains_key(&peer);
+        if !is_known && self.strays >= MOST_STRAYS {
+            return;
+        }
+        self.strays += usize::from(!is_known);
+        let own = self.registrations.entry(peer).or_default();
+        (own.seen, own.entered) = (self.mark, true);
+        let is_right = own.wanted.as_ref().is_some_and(|wanted| {
+            Registered::decode(value).is_some_and(|it| {
+                (it.end, it.heir, it.count) == (wanted.end, wanted.heir, wanted.count)
+                    && (own.fence == 0 || fence_at(it.fence, revision) == own.fence)
+            })
+        });
+        if !is_right {
+            self.enqueue(peer);
+        }
+    }
+
+    /// The same for what it says of itself.
+    pub(super) fn stands_about(&mut self, value: &[u8]) {
+        self.about_seen = (self.about.as_ref()).is_some_and(|about| about.encode() == value);
+    }
+
+    /// That was all, at this revision: what did not come is written again. No number of a former memory of the store's counts.
+    pub(super) fn end_sync(&mut self, revision: u64) {
+        self.about_queued |= self.about.is_some() && !self.about_seen;
+        if let Some(known) = &mut self.away {
+            *known = revision.max(1);
+        }
+        for (peer, own) in &mut self.registrations {
+            own.revision = own.revision.min(revision);
+            if own.fence > revision {
+                own.fence = 0;
+            }
+            if own.wanted.is_some() && own.seen != self.mark && !own.queued {
+                own.queued = true;
+                if !own.rests {
+                    self.queue.push_back(*peer);
+                }
+            }
+        }
     }
 
     /// Somebody has deleted what this member has entered: it is entered again.

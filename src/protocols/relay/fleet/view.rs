@@ -3,13 +3,13 @@
 //! Which relays are members is said here, by their ids; the store only says what is with them. An entry that names another relay is
 //! ignored and counted, and so is one that makes no sense, and one for which there is no room.
 //!
-//! A re-sync marks what it sees; what it has not seen is gone at its end.
+//! A re-sync marks what it sees, and replaces what was known of it, whatever the revisions; what it has not seen is gone at its end.
 
 use std::collections::HashMap;
 
 use crate::identity::PeerId;
 
-use super::entry::{About, Registered};
+use super::entry::{About, Registered, fence_at};
 
 /// After its end an entry counts for so many seconds more: clocks differ.
 const GRACE: u64 = 120;
@@ -54,6 +54,19 @@ struct Member {
     mark: u32,
 }
 
+/// Whether there is a re-sync, and its mark.
+#[derive(Clone, Copy)]
+struct Now {
+    mark: Option<u32>,
+}
+
+impl Now {
+    /// What is known stays where it is newer than what comes; for a re-sync nothing of former times is newer.
+    fn keeps(self, mark: u32, known: u64, comes: u64) -> bool {
+        known > comes && self.mark.is_none_or(|now| now == mark)
+    }
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct View {
@@ -65,6 +78,8 @@ pub(super) struct View {
     most: usize,
     /// Of the re-sync that began last: one that was broken off has marked some.
     mark: u32,
+    /// One has begun, and not ended.
+    pub(super) syncs: bool,
     pub(super) ignored: Ignored,
     pub(super) revision: u64,
 }
@@ -85,6 +100,7 @@ impl View {
             count: 0,
             most,
             mark: 0,
+            syncs: false,
             ignored: Ignored::default(),
             revision: 0,
         }
@@ -104,23 +120,28 @@ impl View {
             return;
         };
         let mark = self.mark;
-        let known = self.members.get_mut(at);
-        match known {
-            Some(known) if known.revision > revision => known.mark = mark,
-            _ => {
-                let member = Member {
-                    about,
-                    revision,
-                    mark,
-                };
-                self.members.insert(*at, member);
-            }
+        let known = self.members.get(at);
+        if !known.is_some_and(|it| self.now().keeps(it.mark, it.revision, revision)) {
+            let member = Member {
+                about,
+                revision,
+                mark,
+            };
+            self.members.insert(*at, member);
+        }
+    }
+
+    /// What decides whether something known stays.
+    fn now(&self) -> Now {
+        Now {
+            mark: self.syncs.then_some(self.mark),
         }
     }
 
     pub(super) fn delete_member(&mut self, relay: PeerId, revision: u64) {
         if let Some(at) = self.index.get(&relay)
-            && (self.members.get(at)).is_some_and(|known| known.revision <= revision)
+            && (self.members.get(at))
+                .is_some_and(|it| !self.now().keeps(it.mark, it.revision, revision))
         {
             self.members.remove(at);
         }
@@ -135,24 +156,20 @@ impl View {
             self.ignored.garbage += 1;
             return;
         };
-        // Nobody can have made a registration later than it was entered.
-        let fence = match value.fence {
-            0 => revision,
-            fence => fence.min(revision),
-        };
         let entry = Entry {
             member,
             mark: self.mark,
-            fence,
+            fence: fence_at(value.fence, revision),
             revision,
             end: value.end,
             count: value.count,
             heir: value.heir.filter(|heir| *heir != peer).map(Box::new),
         };
+        let now = self.now();
         let known = self.entries.get_mut(&peer);
         let same = known.and_then(|all| all.iter_mut().find(|it| it.member == member));
         match same {
-            Some(same) if same.revision > revision => same.mark = self.mark,
+            Some(same) if now.keeps(same.mark, same.revision, revision) => {}
             Some(same) => *same = entry,
             None if self.count >= self.most => self.ignored.surplus += 1,
             None => {
@@ -168,11 +185,12 @@ impl View {
         let Some(member) = self.index.get(&relay) else {
             return;
         };
+        let now = self.now();
         let Some(all) = self.entries.get_mut(&peer) else {
             return;
         };
         let before = all.len();
-        all.retain(|it| it.member != *member || it.revision > revision);
+        all.retain(|it| it.member != *member || now.keeps(it.mark, it.revision, revision));
         self.count -= before - all.len();
         if all.is_empty() {
             self.entries.remove(&peer);
@@ -181,10 +199,12 @@ impl View {
 
     pub(super) fn begin_sync(&mut self) {
         self.mark = self.mark.wrapping_add(1);
+        self.syncs = true;
     }
 
     /// What has not been seen since the beginning is gone.
     pub(super) fn end_sync(&mut self) {
+        self.syncs = false;
         let mark = self.mark;
         self.members.retain(|_, member| member.mark == mark);
         let mut count = 0;
@@ -215,10 +235,14 @@ impl View {
         Ways::At(all.into_iter().filter_map(way).collect(), heir)
     }
 
-    /// How many registrations a peer has at other members.
+    /// How many registrations a peer has at other members. Those at one that is leaving do not count, or a peer that has as many as it
+    /// may could not go elsewhere before they are gone.
     pub(super) fn held_elsewhere(&self, peer: PeerId, now: u64) -> u32 {
         let all = self.entries.get(&peer).into_iter().flatten();
-        let counts = all.filter(|it| it.lasts(now)).map(|it| it.count);
+        let leaves = |at| (self.members.get(&at)).is_some_and(|it: &Member| it.about.leaving);
+        let counts = all
+            .filter(|it| it.lasts(now) && !leaves(it.member))
+            .map(|it| it.count);
         counts.fold(0, u32::saturating_add)
     }
 
