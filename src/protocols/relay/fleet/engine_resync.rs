@@ -147,7 +147,7 @@ fn what_a_resync_finds_changed_is_written_as_it_should_be() {
     a.own.set_about(About::default());
     register(&mut a, PEER);
     flush(&mut a, &mut store);
-    for (_, (value, revision)) in &mut store.keys {
+    for (value, revision) in store.keys.values_mut() {
         (*value, *revision) = (vec![0xa0], 5);
     }
     store.revision = 5;
