@@ -9,7 +9,9 @@ use cepa::node::{Event, Events, Hint, ListenerEnd, Node, PeerAddr, Refused, Turn
 use cepa::protocols::direct::DirectEvent;
 use cepa::protocols::pairing::PairingEvent;
 use cepa::session::ConnectError;
-use cepa::session::reserved::{COMMAND_PREFIX, FILES_PREFIX, HANG_UP_PREFIX, SOCKS_PREFIX};
+use cepa::session::reserved::{
+    COMMAND_PREFIX, FILES_PREFIX, HANG_UP_PREFIX, RELAY_MEMBER, SOCKS_PREFIX,
+};
 use cepa::tls::TlsError;
 use cepa::transports::Endpoint;
 
@@ -236,6 +238,16 @@ impl Asked {
         else {
             return Notice::AsItIs;
         };
+        if service == RELAY_MEMBER {
+            let why = format!(
+                "it asks as a relay of this fleet, and is not in this one's --fleet-peer: give {peer} there if it is one"
+            );
+            return Notice::As(Box::new(Event::Refused {
+                peer: *peer,
+                service: service.clone(),
+                reason: Refused::Other(why),
+            }));
+        }
         let mut of_kept = [wire::ATTACH_PREFIX, HANG_UP_PREFIX].into_iter();
         let kept = of_kept.find_map(|form| service.strip_prefix(form)?.split_once('.'));
         let plain = kept

@@ -3,7 +3,8 @@
 //! What an operator has to mend (a password, an authority, a file) ends the command before it listens. An etcd that is away does not:
 //! that is what a fleet has to bear at any other moment, too.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -226,13 +227,15 @@ fn options(args: &args::Fleet, address: &FleetAddress) -> Result<Options, Failur
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |why: String| Failure::new(Code::Local, format!("{}: {why}", path.display()));
-    let length = fs::metadata(path).map_err(|e| failed(e.to_string()))?.len();
-    if length > MOST {
+    // By what comes: a device and a pipe have no length.
+    let mut bytes = Zeroizing::new(Vec::new());
+    let file = File::open(path).map_err(|e| failed(e.to_string()))?;
+    let read = file.take(MOST + 1).read_to_end(&mut bytes);
+    read.map_err(|e| failed(e.to_string()))?;
+    if bytes.len() as u64 > MOST {
         return Err(failed("the file is too long to be that".to_owned()));
     }
-    fs::read(path)
-        .map(Zeroizing::new)
-        .map_err(|e| failed(e.to_string()))
+    Ok(bytes)
 }
 
 /// USER:PASSWORD, the first line of a file that is its owner's alone.

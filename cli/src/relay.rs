@@ -29,6 +29,9 @@ use crate::{id, trust};
 /// How long nodes have to register at another relay of the fleet, when this one ends: some dial, wait, and dial again.
 const MOVING: Duration = Duration::from_secs(10);
 
+/// How long circuits have that are still there then.
+const CARRYING: Duration = Duration::from_secs(3);
+
 pub(crate) async fn run(mut args: args::Relay) -> Result<(), Failure> {
     let since = Instant::now();
     for endpoint in &args.listen {
@@ -108,11 +111,18 @@ pub(crate) async fn run(mut args: args::Relay) -> Result<(), Failure> {
     watched.close().await;
     if let Some(member) = &member {
         // A second signal does not wait for who has not gone yet.
-        tokio::select! {
-            () = leaving.leave(MOVING) => {}
-            () = signals.asked_to_end() => {}
-        }
+        let hurried = tokio::select! {
+            () = leaving.leave(MOVING) => false,
+            () = signals.asked_to_end() => true,
+        };
         member.leave().await;
+        if !hurried {
+            // The node would end at once: circuits of others do not keep it.
+            tokio::select! {
+                () = leaving.carried_out(CARRYING) => {}
+                () = signals.asked_to_end() => {}
+            }
+        }
     }
     reach::leave(node, &mut signals, false).await;
     result

@@ -263,6 +263,19 @@ fn fleet(out: &mut String, it: &Value) {
             number("circuits_in"),
         ),
     );
+    let ignored = [
+        ("ignored_foreign", "of relays that are not in --fleet-peer"),
+        ("ignored_garbage", "that make no sense"),
+        ("ignored_surplus", "for which there is no room"),
+    ];
+    let ignored = ignored.into_iter().filter_map(|(name, what)| {
+        let entries = it[name].as_u64().filter(|n| *n > 0)?;
+        Some(format!("{entries} {what}"))
+    });
+    let ignored: Vec<_> = ignored.collect();
+    if !ignored.is_empty() {
+        line("ignored", &format!("entries: {}", ignored.join(", ")));
+    }
     for one in present {
         let id = shortened(&word(&one["peer"]), SHORT + 1);
         let leaving = if one["leaving"] == true {

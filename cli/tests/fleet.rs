@@ -70,6 +70,16 @@ impl Fleet {
         self.relays[n] = Some(self.relay(n, at));
     }
 
+    /// One more, which knows the others; they do not know it.
+    fn newcomer(&mut self) {
+        let n = self.ids.len();
+        self.ids
+            .push(self.place.identity(&format!("relay{n}.pem")).1);
+        let relay = self.relay(n, "tcp:127.0.0.1:0");
+        self.addresses.push(last_word(relay.seen(), "relaying on "));
+        self.relays.push(Some(relay));
+    }
+
     fn server(&mut self, n: usize) -> &mut Server {
         self.relays[n].as_mut().expect("it runs")
     }
@@ -302,6 +312,34 @@ fn a_peer_registered_at_one_relay_is_reached_through_each() {
     let gone = &fleet.ids[0];
     assert!(!keys.lines().any(|key| key.ends_with(&**gone)), "{keys}");
     fleet.until(2, "one of them is gone", |it| count(&it["present"]) == 1);
+}
+
+/// The likeliest mistake: a new relay is told of the others, and they are not told of it.
+#[test]
+fn a_relay_that_the_others_do_not_list_is_named_at_both_ends() {
+    let Some(etcd) = etcd(1) else { return };
+    let mut fleet = Fleet::start(2, &etcd.hosts());
+    fleet.newcomer();
+    let (_node, id) = fleet.node("one", &[0]);
+    fleet.until(2, "the registration", |it| {
+        it["registrations_elsewhere"] == 1
+    });
+    let newcomer = fleet.ids[2].clone();
+    let line = fleet
+        .place
+        .fails_quietly(&["connect", &fleet.through(2, &id)], 5);
+    let next = format!("--fleet-peer {newcomer}");
+    assert!(line.contains(&next), "{line}");
+    fleet.server(2).wait_for(&next);
+    let lists = format!("not in this one's --fleet-peer: give {newcomer}");
+    fleet.server(0).wait_for(&lists);
+    fleet.until(0, "what is ignored", |it| it["ignored_foreign"] != 0);
+    let control = fleet.place.text("relay0.sock");
+    let table = fleet.place.succeeds(&["status", "--control", &control]);
+    assert!(
+        table.contains("of relays that are not in --fleet-peer"),
+        "{table}"
+    );
 }
 
 fn scrape(place: &str) -> String {

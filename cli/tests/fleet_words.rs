@@ -86,6 +86,11 @@ fn what_is_wrong_is_said_in_one_line_before_it_listens() {
             "/nowhere",
         ),
         (
+            &["--fleet", tls, "--fleet-ca", "/dev/zero"],
+            8,
+            "/dev/zero: the file is too long",
+        ),
+        (
             &["--fleet", "etcd://127.0.0.1:1/x", "--fleet-login", &login],
             8,
             "chmod 600",

@@ -66,9 +66,8 @@ impl FromStr for FleetAddress {
         }
         let endpoints: Vec<String> = hosts
             .split(',')
-            .map(endpoint)
-            .collect::<Option<_>>()
-            .ok_or_else(|| EXPECTED.to_owned())?;
+            .map(|word| endpoint(word).map_err(|why| format!("{why}; {EXPECTED}")))
+            .collect::<Result<_, _>>()?;
         if endpoints.len() > MOST_ENDPOINTS {
             return Err(format!("more than {MOST_ENDPOINTS} hosts"));
         }
@@ -81,16 +80,29 @@ impl FromStr for FleetAddress {
 }
 
 /// HOST, HOST:PORT, [V6] or [V6]:PORT.
-fn endpoint(word: &str) -> Option<String> {
+fn endpoint(word: &str) -> Result<String, String> {
+    if word.is_empty() {
+        return Err(
+            "a host is missing: no comma before the first or behind the last one".to_owned(),
+        );
+    }
+    if word.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Err(format!("an IPv6 address has brackets: [{word}]:{PORT}"));
+    }
     let (host, port) = match word.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
+        Some((host, port)) if !port.contains(']') => match port.parse() {
+            Ok(port) if port != 0 => (host, port),
+            _ => return Err(format!("{port:?} is no port: 1 to 65535")),
+        },
         _ => (word, PORT),
     };
     let inner = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     let may = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let is_name = || !host.is_empty() && host.len() <= 253 && host.chars().all(may);
-    let valid = inner.map_or_else(is_name, |v6| v6.parse::<std::net::Ipv6Addr>().is_ok());
-    (valid && port != 0).then(|| format!("{host}:{port}"))
+    if !inner.map_or_else(is_name, |v6| v6.parse::<std::net::Ipv6Addr>().is_ok()) {
+        return Err(format!("{host:?} is no host name and no address"));
+    }
+    Ok(format!("{host}:{port}"))
 }
 
 impl fmt::Display for FleetAddress {
@@ -125,12 +137,13 @@ mod tests {
             ("etcd://a:1", "prefix of the keys is missing"),
             ("etcd://a:1/", "the prefix has 1"),
             ("etcd://a:1/x y", "the prefix has 1"),
-            ("etcd://a:0/x", "expected"),
-            ("etcd://a:70000/x", "expected"),
-            ("etcd:///x", "expected"),
-            ("etcd://a,,b/x", "expected"),
-            ("etcd://::1/x", "expected"),
-            ("etcd://[zz]/x", "expected"),
+            ("etcd://a:0/x", "\"0\" is no port"),
+            ("etcd://a:70000/x", "\"70000\" is no port"),
+            ("etcd:///x", "a host is missing"),
+            ("etcd://a,,b/x", "a host is missing"),
+            ("etcd://a:1,/x", "comma"),
+            ("etcd://::1/x", "[::1]:2379"),
+            ("etcd://[zz]/x", "is no host name"),
             ("etcd://me:secret@a/x", "--fleet-login"),
         ] {
             let error = word.parse::<FleetAddress>().unwrap_err();

@@ -220,6 +220,10 @@ impl Keeping {
                 EtcdError::LeaseLost => self.lose_lease(),
                 EtcdError::Compacted => self.next = None,
                 _ => {
+                    // The watch would tell the same again, also after that was deleted: only what is there now can be read.
+                    if matches!(failed, EtcdError::TooLarge(_)) {
+                        self.next = None;
+                    }
                     at = at.wrapping_add(1);
                     self.report(&failed, &mut said);
                 }

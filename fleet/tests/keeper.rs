@@ -218,3 +218,34 @@ async fn three_members_lose_their_leader_and_nothing_else() {
     assert_eq!(fleet.stats().leases_lost, 0);
     keeper.leave().await;
 }
+
+/// Whoever can write the store can write more than an answer of it may be long.
+#[tokio::test]
+async fn a_value_that_is_too_long_stops_nothing_once_it_is_deleted() {
+    let Some(etcd) = etcd(1, "http", &["--max-request-bytes", "16777216"]) else {
+        return;
+    };
+    let writer = client(&etcd, 0).await;
+    let lease = writer.grant(Duration::from_secs(600)).await.unwrap();
+    let fleet = fleet();
+    let (keeper, _) = start(&fleet, &etcd.hosts());
+    assert!(keeper.ready(Duration::from_secs(60)).await);
+    let long = Write::Put {
+        key: b"cepa/long".to_vec(),
+        value: vec![7; 5 << 20],
+    };
+    writer.write(lease, vec![long]).await.unwrap();
+    let is_told = || {
+        let error = keeper.health().error;
+        error.is_some_and(|it| it.contains("is longer than"))
+    };
+    until("the answer is too long", is_told).await;
+    let key = b"cepa/long".to_vec();
+    writer
+        .write(lease, vec![Write::Delete { key }])
+        .await
+        .unwrap();
+    enter(&writer, lease, 0..3).await;
+    until("all is read", || fleet.stats().elsewhere == 3).await;
+    until("there again", || fleet.stats().reachable).await;
+}

@@ -673,6 +673,29 @@ async fn forged_entries_lead_nobody_through_a_stranger() {
     assert!(all[1].node.session_with(member).is_none());
 }
 
+/// Who has moved leaves the circuits where they are: they are waited for.
+#[tokio::test]
+async fn a_relay_that_leaves_waits_for_its_circuits() {
+    let store = Store::default();
+    let all = fleet(1, &store).await;
+    let hidden = hidden(&all[0]).await;
+    let dialler = node();
+    reach(&dialler, hidden.id(), &all[0].at).await.unwrap();
+    let relay = all[0].node.relay.clone().unwrap();
+    assert_eq!(relay.stats().circuits, 1);
+    let mut waits = std::pin::pin!(relay.carried_out(Duration::from_secs(3600)));
+    // It waits as long as there is one,
+    assert!(futures::poll!(&mut waits).is_pending());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(futures::poll!(&mut waits).is_pending());
+    relay.carried_out(Duration::from_millis(1)).await;
+    assert_eq!(relay.stats().circuits, 1, "no longer than that");
+    // and no longer.
+    soon(dialler.shutdown(Duration::ZERO)).await;
+    soon(waits).await;
+    assert_eq!(relay.stats().circuits, 0);
+}
+
 /// The value of a member that is reached there.
 fn about(at: &str) -> Vec<u8> {
     let length = u8::try_from(at.len()).unwrap();

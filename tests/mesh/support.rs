@@ -53,7 +53,7 @@ pub(crate) struct MeshNode {
     pub(crate) introductions: Introductions,
     pub(crate) sealed: Sealed,
     forwarder: Forwarder,
-    relay: Option<Relay>,
+    pub(crate) relay: Option<Relay>,
 }
 
 impl std::ops::Deref for MeshNode {

@@ -15,7 +15,8 @@ pub(crate) struct Fleet {
     pub(crate) store: Option<FleetAddress>,
     /// The other relays of the fleet. They are known by their ids alone, whatever the store says
     /// (repeatable)
-    #[arg(long = "fleet-peer", value_name = "PEERID|@NAME", requires = "store", num_args = 1..)]
+    #[arg(long = "fleet-peer", value_name = "PEERID|@NAME", requires = "store", num_args = 1..,
+        value_parser = other)]
     pub(crate) peers: Vec<AllowArg>,
     /// The authorities of etcds: in a PEM file
     #[arg(long = "fleet-ca", value_name = "FILE", requires = "store")]
@@ -29,4 +30,17 @@ pub(crate) struct Fleet {
     /// The user and password of etcd: a file with the line USER:PASSWORD, which only its owner can read
     #[arg(long = "fleet-login", value_name = "FILE", requires = "store")]
     pub(crate) login: Option<PathBuf>,
+}
+
+/// One of the others.
+fn other(word: &str) -> Result<AllowArg, String> {
+    const EXPECTED: &str = "--fleet-peer names one relay: give its peer id, or @NAME";
+    match (word, word.strip_prefix('@')) {
+        ("any" | "known", _) => Err(EXPECTED.to_owned()),
+        (_, Some(name)) => Ok(AllowArg::Named(name.to_owned())),
+        _ => match word.parse() {
+            Ok(id) => Ok(AllowArg::Peer(id)),
+            Err(error) => Err(format!("{error} ({EXPECTED})")),
+        },
+    }
 }

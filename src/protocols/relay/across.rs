@@ -13,6 +13,7 @@ use crate::mux::Substream;
 use crate::node::{Access, Node, OnSessionError, PeerAddr};
 use crate::onion::Onion;
 use crate::protocols::pool::{Holder, Place};
+use crate::session::OpenError;
 use crate::wire::Status;
 
 use super::client;
@@ -52,6 +53,12 @@ pub(super) async fn ask(
         OnSessionError::Open(RelayError::Refused { status, reason, .. }) => {
             Refusal { status, reason }
         }
+        // It has the service, or it would not stand in the store: this one is no member for it.
+        OnSessionError::Open(RelayError::NoRelay {
+            source: OpenError::Refused { .. },
+            ..
+        }) => no_member(relay.id, member),
+        OnSessionError::Dial(error) if error.is_refused() => no_member(relay.id, member),
         _ => Refusal {
             status: Status::Unreachable,
             reason: format!("its relay {}\u{2026} does not answer", member.short()),
@@ -59,6 +66,17 @@ pub(super) async fn ask(
     })?;
     fleet.counts().outbound.fetch_add(1, Ordering::Relaxed);
     Ok(far)
+}
+
+/// A member does not know this relay as one.
+fn no_member(own: PeerId, member: PeerId) -> Refusal {
+    let short = member.short();
+    Refusal {
+        status: Status::Unreachable,
+        reason: format!(
+            "its relay {short}\u{2026} does not take this one for a relay of its fleet: give that one --fleet-peer {own}"
+        ),
+    }
 }
 
 async fn open(

@@ -18,6 +18,7 @@ use crate::session::{OpenError, Session};
 use crate::wire::{Status, fault, receive, send};
 
 use super::across;
+use super::error::LOOKUPS_LIMITED;
 use super::fleet::{Order, Route};
 use super::inner::{Inner, Joined, OfMember, Open, Reach, Refusal};
 use super::message::{Answer, CIRCUIT, Circuit, Elsewhere, ForPeer, IDLE, TAKEN_BACK};
@@ -202,7 +203,7 @@ fn ways(relay: &Inner, asked: &Asked) -> Result<Vec<Way>, Refusal> {
     if !is_here && !fleet.may_look(who, now) {
         return Err(Refusal {
             status: Status::Quota,
-            reason: "you have asked for too many peers that are not there: wait a minute".into(),
+            reason: LOOKUPS_LIMITED.into(),
         });
     }
     let routes = fleet.routes(target, is_here).ok_or_else(contested)?;
@@ -221,8 +222,14 @@ fn ways(relay: &Inner, asked: &Asked) -> Result<Vec<Way>, Refusal> {
 
 /// Where a peer is registered that is not registered here.
 async fn elsewhere(relay: &Inner, target: PeerId) -> Refusal {
-    if relay.fleet.is_some() {
-        return Refusal::of(Status::NotRegistered);
+    if let Some(Joined { fleet, .. }) = &relay.fleet {
+        let mut refusal = Refusal::of(Status::NotRegistered);
+        if !fleet.stats().reachable {
+            refusal.reason =
+                "the store of its fleet is away: who is registered at another relay may be unknown"
+                    .into();
+        }
+        return refusal;
     }
     // The store may be slow, or gone.
     match timeout(relay.config.patience, relay.config.presence.get(target)).await {

@@ -100,11 +100,18 @@ pub enum CircuitEnd {
     },
 }
 
+/// Why a relay of a fleet looks for nobody more in somebody's name.
+pub(super) const LOOKUPS_LIMITED: &str =
+    "too many peers were asked for that are not there: wait a minute";
+
 fn refused(relay: &PeerId, status: Status, reason: &str) -> String {
     let short = relay.short();
     let what = match status {
         Status::NotAllowed => "does not allow this machine".into(),
         Status::Full => "is full; try later, or use another relay".into(),
+        Status::Quota if reason == LOOKUPS_LIMITED => {
+            "answers no more lookups of this machine for now".into()
+        }
         Status::Quota => "allows this machine no more; close something first".into(),
         Status::NotRegistered => {
             "does not know that peer: it does not run, or is not registered there".into()

@@ -31,6 +31,11 @@ pub enum RelayEvent {
         /// Whose key it is.
         peer: PeerId,
     },
+    /// At a relay of a fleet: another one has this relay's key, or somebody writes in its name what it says of itself.
+    IdentityShared {
+        /// This relay.
+        relay: PeerId,
+    },
     /// Not registered there, and not tried again: nothing would come of it.
     GivenUp {
         /// Which relay.
@@ -68,6 +73,10 @@ impl fmt::Display for RelayEvent {
             Self::KeyShared { peer } => write!(
                 f,
                 "warning: {peer} has registered while another process with the same key is: the newer one gets its callers; give each a key of its own"
+            ),
+            Self::IdentityShared { relay } => write!(
+                f,
+                "warning: another relay uses this identity in the fleet ({relay}), or somebody writes its entry in the store: give each relay a key of its own"
             ),
             Self::GivenUp { relay, reason } => {
                 write!(f, "not registered at relay {relay}: {reason}")

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::identity::{Lineage, PeerId, UnixTime};
 use crate::mux::Substream;
@@ -22,6 +22,7 @@ use crate::wire::{Status, linger_close, send};
 
 use super::circuits::Asker;
 use super::config::RelayConfig;
+use super::event::RelayEvent;
 use super::fleet::Order;
 use super::inner::{Inner, Joined, Refusal};
 use super::message::{Answer, DIAL, MAX_OTHERS, MEMBER, REGISTER};
@@ -31,6 +32,9 @@ use super::{circuits, registering};
 
 /// How often the other members of a fleet hear what this one holds, if that has changed.
 const TELL_LOAD: Duration = Duration::from_secs(5);
+
+/// How often it is said that another relay has the same identity.
+const WARN_AGAIN: Duration = Duration::from_secs(60);
 
 /// How often a relay that is about to end looks whether all have gone.
 const LOOK: Duration = Duration::from_millis(50);
@@ -115,6 +119,19 @@ impl Relay {
             }
         };
         let _ = timeout(patience, gone).await;
+    }
+
+    /// Waits until it carries no circuit any more, or for so long.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn carried_out(&self, patience: Duration) {
+        let ended = async {
+            while self.inner.counts.circuits.load(Ordering::Relaxed) > 0 {
+                sleep(LOOK).await;
+            }
+        };
+        let _ = timeout(patience, ended).await;
     }
 
     /// Counters and gauges.
@@ -307,12 +324,28 @@ impl Protocol for Member {
 
 /// Tells the fleet now and then what this relay holds.
 async fn tell_load(relay: Weak<Inner>) {
+    let mut warned: Option<Instant> = None;
     loop {
-        sleep(TELL_LOAD).await;
+        let fleet = relay.upgrade();
+        let Some(fleet) = fleet.and_then(|it| it.fleet.as_ref().map(|it| it.fleet.clone())) else {
+            return;
+        };
+        let is_overwritten = tokio::select! {
+            () = sleep(TELL_LOAD) => false,
+            () = fleet.overwritten() => true,
+        };
         let Some(relay) = relay.upgrade() else {
             return;
         };
-        relay.tell_load();
+        if !is_overwritten {
+            relay.tell_load();
+        } else if warned.is_none_or(|at| at.elapsed() >= WARN_AGAIN)
+            && let Some(Joined { node, .. }) = &relay.fleet
+        {
+            warned = Some(Instant::now());
+            let relay = relay.id;
+            node.emit(RelayEvent::IdentityShared { relay });
+        }
     }
 }
 

@@ -85,15 +85,19 @@ impl Engine {
             return;
         };
         match (key, value) {
-            // What this member has entered is known here, and is compared once all is known.
+            // What this member has entered is known here, and is compared once all is known; then nobody else may write it.
             (Key::Member(relay), Some(value)) if relay == self.id => {
                 if self.view.syncs {
                     self.own.stands_about(value);
+                } else {
+                    self.own.changed_about(revision);
                 }
             }
             (Key::Registration { peer, relay }, Some(value)) if relay == self.id => {
                 if self.view.syncs {
                     self.own.stands(peer, value, revision);
+                } else {
+                    self.own.changed(peer, revision);
                 }
             }
             (Key::Member(relay), None) if relay == self.id => self.own.deleted_about(),

@@ -65,3 +65,71 @@ fn the_emptiest_members_are_named_first() {
     assert_eq!(put(&mut a, B, &about(50, true, true)), [C]);
     assert_eq!(put(&mut a, C, &about(0, false, false)), []);
 }
+
+/// Whoever can write the store can write in this member's name.
+#[test]
+fn what_somebody_else_writes_in_its_name_is_written_again_once_a_second() {
+    let (mut a, mut store) = (engine(A), Store::default());
+    a.own.set_about(About::default());
+    register(&mut a, PEER);
+    flush(&mut a, &mut store);
+    store.tell(&mut a, 0);
+    assert_eq!(a.own.counts(), (1, 0), "its own writings are nobody else's");
+    let mut now = later();
+    let foreign = |store: &mut Store, key: &str, value: &[u8]| {
+        let (key, value) = (key.to_owned(), Some(value.to_vec()));
+        let writes = vec![Write { key, value }];
+        store.write(&Batch { number: 0, writes })
+    };
+    let keys = [
+        format!("m/{A}"),
+        format!("r/{PEER}/{A}"),
+        format!("r/{B}/{A}"),
+    ];
+    for round in 0..3 {
+        let at = store.revision;
+        for key in &keys {
+            foreign(&mut store, key, b"garbage");
+        }
+        store.tell(&mut a, at);
+        assert_eq!(a.own.overwritten, round + 1);
+        let at = store.revision;
+        let batch = a.next_batch(100, now).unwrap();
+        assert_eq!(batch.writes.len(), 3);
+        let revision = store.write(&batch);
+        store.tell(&mut a, at);
+        a.own.written(batch.number, revision);
+        let there = |key: &String| store.keys[key].0.clone();
+        assert_eq!(there(&keys[0]), About::default().encode());
+        let entered = super::super::super::entry::Registered::decode(&there(&keys[1]));
+        assert_eq!(entered.map(|it| (it.end, it.fence)), Some((END, 1)));
+        assert!(
+            !store.keys.contains_key(&keys[2]),
+            "nobody is there by that"
+        );
+        // At once once more: not before a second has passed.
+        let at = store.revision;
+        for key in &keys[..2] {
+            foreign(&mut store, key, b"");
+        }
+        store.tell(&mut a, at);
+        assert_eq!(a.next_batch(100, now), None);
+        let due = a.own.due(now).unwrap();
+        assert_eq!(due, now + Duration::from_secs(1));
+        now = due;
+        let batch = a.next_batch(100, now).unwrap();
+        // While that is with the store somebody else writes behind it.
+        let (at, revision) = (store.revision, store.write(&batch));
+        foreign(&mut store, &keys[0], b"");
+        foreign(&mut store, &keys[1], b"");
+        store.tell(&mut a, at);
+        a.own.written(batch.number, revision);
+        now += Duration::from_secs(1);
+        let batch = a.next_batch(100, now).unwrap();
+        assert_eq!(batch.writes.len(), 2);
+        let revision = store.write(&batch);
+        a.own.written(batch.number, revision);
+        now += Duration::from_secs(2);
+        a.own.overwritten = round + 1;
+    }
+}

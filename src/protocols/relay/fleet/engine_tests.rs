@@ -476,7 +476,10 @@ fn what_others_write_in_a_members_name_does_not_move_its_own() {
         ..forged
     });
     assert_eq!((found(&a, PEER), found(&a, other)), (vec![A], vec![]));
-    assert!(a.own.due(later()).is_none());
+    // It is put right there.
+    let batch = a.next_batch(10, later()).unwrap();
+    let right: Vec<_> = batch.writes.iter().map(|it| it.value.is_some()).collect();
+    assert_eq!(right, [true, false]);
 }
 
 #[test]

@@ -136,6 +136,8 @@ struct Shared {
     about: Mutex<Told>,
     /// There may be something to write.
     changed: Notify,
+    /// Somebody else has written what this member says of itself.
+    overwritten: Notify,
     reachable: AtomicBool,
     began: Instant,
     counts: Counts,
@@ -170,6 +172,7 @@ impl Fleet {
             lookups: Mutex::default(),
             about: Mutex::default(),
             changed: Notify::new(),
+            overwritten: Notify::new(),
             reachable: AtomicBool::new(true),
             began: Instant::now(),
             counts: Counts::default(),
@@ -208,7 +211,13 @@ impl Fleet {
     /// The store has a batch, since this revision.
     pub fn written(&self, batch: u64, revision: u64) {
         self.0.counts.written.fetch_add(1, Ordering::Relaxed);
-        self.engine().own.written(batch, revision);
+        let mut engine = self.engine();
+        let before = engine.own.overwritten;
+        engine.own.written(batch, revision);
+        if engine.own.overwritten > before {
+            self.0.overwritten.notify_one();
+        }
+        drop(engine);
         self.0.changed.notify_one();
     }
 
@@ -240,10 +249,17 @@ impl Fleet {
 
     /// Something that the store has, or that has changed there.
     pub fn apply(&self, change: Change<'_>) {
-        self.engine().apply(change);
-        // Somebody may have deleted what is this member's.
-        if change.value.is_none() {
+        let mut engine = self.engine();
+        let (id, before) = (engine.id, engine.own.overwritten);
+        engine.apply(change);
+        let is_overwritten = engine.own.overwritten > before;
+        drop(engine);
+        // Somebody may have deleted what is this member's, or have written it.
+        if change.value.is_none() || change.key.ends_with(&id.to_string()) {
             self.0.changed.notify_one();
+        }
+        if is_overwritten {
+            self.0.overwritten.notify_one();
         }
     }
 
@@ -350,6 +366,11 @@ impl Fleet {
     pub(super) fn remove(&self, peer: PeerId) {
         self.engine().own.remove(peer);
         self.0.changed.notify_one();
+    }
+
+    /// Waits until somebody else writes what this member says of itself.
+    pub(super) async fn overwritten(&self) {
+        self.0.overwritten.notified().await;
     }
 
     /// What this relay holds, and whether it is about to end.

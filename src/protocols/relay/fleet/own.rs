@@ -62,6 +62,8 @@ struct Own {
     turn: u64,
     /// Of its last writing that is known.
     revision: u64,
+    /// Of the last writing that was seen while one of ours was with the store.
+    seen_at: u64,
     queued: bool,
     /// The store has it, or may have.
     entered: bool,
@@ -89,6 +91,14 @@ pub(super) struct OwnSide {
     resting: BTreeSet<(Duration, PeerId)>,
     about: Option<About>,
     about_queued: bool,
+    /// Somebody else has written it: it is written again when this time has come.
+    about_heals: bool,
+    about_free_at: Duration,
+    /// As those of a registration.
+    about_revision: u64,
+    about_seen_at: u64,
+    /// How often somebody else has written it.
+    pub(super) overwritten: u64,
     flight: Option<Flight>,
     numbers: u64,
     turns: u64,
@@ -211,7 +221,9 @@ impl OwnSide {
         if self.about_queued || self.queue.iter().any(queued) {
             return Some(now);
         }
-        self.resting.first().map(|(at, _)| *at)
+        let heals = Some(self.about_free_at.max(now)).filter(|_| self.about_heals);
+        let rests = self.resting.first().map(|(at, _)| *at);
+        heals.into_iter().chain(rests).min()
     }
 
     /// At most so many writes; nothing while one is in flight.
@@ -226,7 +238,8 @@ impl OwnSide {
             return None;
         }
         let mut writes = Vec::new();
-        let about = self.about.as_ref().filter(|_| self.about_queued);
+        let heals = self.about_heals && now >= self.about_free_at;
+        let about = self.about.as_ref().filter(|_| self.about_queued || heals);
         if let Some(about) = about {
             writes.push(Write {
                 key: Key::Member(own_id).text(),
@@ -234,6 +247,9 @@ impl OwnSide {
             });
         }
         let about = about.is_some();
+        if about {
+            (self.about_heals, self.about_free_at) = (false, now + REST);
+        }
         let mut peers = Vec::new();
         while writes.len() < most.max(1) {
             let Some(peer) = self.queue.pop_front() else {
@@ -287,11 +303,24 @@ impl OwnSide {
         let Some(flight) = self.landed(number) else {
             return;
         };
+        if flight.about {
+            self.about_revision = revision;
+            let seen_at = std::mem::take(&mut self.about_seen_at);
+            if seen_at > revision {
+                self.heal_about(seen_at);
+            }
+        }
         for (peer, turn) in flight.peers {
             let Some(own) = self.registrations.get_mut(&peer) else {
                 continue;
             };
             own.revision = revision;
+            if std::mem::take(&mut own.seen_at) > revision && !own.queued {
+                own.queued = true;
+                if !own.rests {
+                    self.queue.push_back(peer);
+                }
+            }
             if own.turn == turn {
                 own.fence = fence_at(own.fence, revision);
             }
@@ -310,12 +339,13 @@ impl OwnSide {
             return;
         };
         self.about_queued |= flight.about;
+        self.about_seen_at = 0;
         for (peer, _) in flight.peers.into_iter().rev() {
             if let Some(own) = self.registrations.get_mut(&peer) {
                 if std::mem::take(&mut own.rests) {
                     self.resting.remove(&(own.free_at, peer));
                 }
-                own.queued = true;
+                (own.queued, own.seen_at) = (true, 0);
                 self.queue.push_front(peer);
             }
         }
@@ -325,11 +355,13 @@ impl OwnSide {
     pub(super) fn lease_lost(&mut self) {
         self.flight = None;
         self.about_queued = self.about.is_some();
+        self.about_seen_at = 0;
         self.queue.clear();
         self.resting.clear();
         self.registrations.retain(|_, own| own.wanted.is_some());
         for (peer, own) in &mut self.registrations {
             (own.queued, own.entered, own.rests) = (true, false, false);
+            own.seen_at = 0;
             self.queue.push_back(*peer);
         }
     }
@@ -386,6 +418,7 @@ impl OwnSide {
         if let Some(known) = &mut self.away {
             *known = revision.max(1);
         }
+        self.about_revision = self.about_revision.min(revision);
         for (peer, own) in &mut self.registrations {
             own.revision = own.revision.min(revision);
             if own.fence > revision {
@@ -397,6 +430,40 @@ impl OwnSide {
                     self.queue.push_back(*peer);
                 }
             }
+        }
+    }
+
+    /// Something was written in this member's name, by it or by somebody else: what is not its own is written again. What waits to be
+    /// written is in any case, and of what is with the store its answer says which one was the last.
+    pub(super) fn changed(&mut self, peer: PeerId, revision: u64) {
+        let flies = |it: &Flight| it.peers.iter().any(|(flying, _)| *flying == peer);
+        let flies = self.flight.as_ref().is_some_and(flies);
+        let is_known = self.registrations.contains_key(&peer);
+        if !is_known && self.registrations.len() >= MOST_STRAYS {
+            return;
+        }
+        let own = self.registrations.entry(peer).or_default();
+        own.entered = true;
+        if flies {
+            own.seen_at = own.seen_at.max(revision);
+        } else if revision > own.revision {
+            self.enqueue(peer);
+        }
+    }
+
+    /// The same of what it says of itself.
+    pub(super) fn changed_about(&mut self, revision: u64) {
+        if self.flight.as_ref().is_some_and(|it| it.about) {
+            self.about_seen_at = self.about_seen_at.max(revision);
+        } else if revision > self.about_revision && !self.about_queued {
+            self.heal_about(revision);
+        }
+    }
+
+    fn heal_about(&mut self, revision: u64) {
+        if self.about.is_some() {
+            (self.about_heals, self.about_revision) = (true, revision);
+            self.overwritten += 1;
         }
     }
 
