@@ -443,12 +443,13 @@ impl OwnSide {
             return;
         }
         let own = self.registrations.entry(peer).or_default();
-        own.entered = true;
         if flies {
             own.seen_at = own.seen_at.max(revision);
         } else if revision > own.revision {
+            own.entered = true;
             self.enqueue(peer);
         }
+        // What is older than its own last write was there, and is there no more.
     }
 
     /// The same of what it says of itself.
