@@ -21,7 +21,7 @@ mod exec;
 mod explain;
 #[cfg(feature = "mesh")]
 #[cfg_attr(not(feature = "fleet"), path = "left_out/args_fleet.rs")]
-mod fleet;
+pub(crate) mod fleet;
 #[cfg(feature = "forward")]
 mod forward;
 mod guess;

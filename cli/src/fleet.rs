@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use crate::args::fleet::FleetPeer;
 use crate::columns::count;
 use crate::exit::{Code, Failure, say};
 use crate::numbers::Kind;
@@ -155,14 +156,10 @@ impl Member {
 }
 
 /// One of the others.
-fn other(word: &AllowArg) -> Result<PeerId, Failure> {
+fn other(word: &FleetPeer) -> Result<PeerId, Failure> {
     match word {
-        AllowArg::Peer(id) => Ok(*id),
-        AllowArg::Named(name) => names::id_of(name),
-        AllowArg::Any | AllowArg::Known => Err(Failure::new(
-            Code::Usage,
-            "--fleet-peer names one relay: give its peer id, or @NAME",
-        )),
+        FleetPeer::Id(id) => Ok(*id),
+        FleetPeer::Named(name) => names::id_of(name),
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::rig::Relay;
 use crate::Outcome;
+use crate::mesh::copying::carry as carry_over;
 
 const LIFETIME: Duration = Duration::from_secs(3600);
 
@@ -89,13 +90,7 @@ async fn treat(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Outcome<()> {
 pub(super) async fn carry(session: &Session, to: PeerId, bytes: u64) -> Outcome<()> {
     let mut stream = relay::dial(session, to).await?;
     stream.write_all(&[SINK]).await?;
-    let chunk = vec![5; 64 << 10];
-    for _ in 0..bytes / (64 << 10) {
-        stream.write_all(&chunk).await?;
-    }
-    stream.shutdown().await?;
-    stream.read_to_end(&mut Vec::new()).await?;
-    Ok(())
+    carry_over(stream, bytes).await
 }
 
 /// Circuits that say something all the time; how many of them were cut, in the end.

@@ -56,7 +56,10 @@ async fn forwarded(session: &Session, node: &Node, bytes: u64) -> Outcome<()> {
 }
 
 /// Writes so many bytes, and waits until the other end has had them.
-async fn carry(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: u64) -> Outcome<()> {
+pub(crate) async fn carry(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    bytes: u64,
+) -> Outcome<()> {
     let chunk = vec![5; 64 << 10];
     for _ in 0..bytes / (64 << 10) {
         stream.write_all(&chunk).await?;

@@ -29,7 +29,7 @@
 //! | `memory`, `copying`, `fairness`, `one_peer` | what is measured |
 //! | `options` | what it is asked |
 
-mod copying;
+pub(crate) mod copying;
 mod crowd;
 mod fairness;
 mod memory;

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
+use cepa::identity::PeerId;
 use cepa_fleet::FleetAddress;
 use clap::Args;
-
-use crate::values::AllowArg;
 
 #[derive(Debug, Args)]
 pub(crate) struct Fleet {
@@ -17,7 +16,7 @@ pub(crate) struct Fleet {
     /// (repeatable)
     #[arg(long = "fleet-peer", value_name = "PEERID|@NAME", requires = "store", num_args = 1..,
         value_parser = other)]
-    pub(crate) peers: Vec<AllowArg>,
+    pub(crate) peers: Vec<FleetPeer>,
     /// The authorities of etcds: in a PEM file
     #[arg(long = "fleet-ca", value_name = "FILE", requires = "store")]
     pub(crate) ca: Option<PathBuf>,
@@ -32,14 +31,21 @@ pub(crate) struct Fleet {
     pub(crate) login: Option<PathBuf>,
 }
 
+/// Another relay of the fleet.
+#[derive(Clone, Debug)]
+pub(crate) enum FleetPeer {
+    Id(PeerId),
+    Named(String),
+}
+
 /// One of the others.
-fn other(word: &str) -> Result<AllowArg, String> {
+fn other(word: &str) -> Result<FleetPeer, String> {
     const EXPECTED: &str = "--fleet-peer names one relay: give its peer id, or @NAME";
     match (word, word.strip_prefix('@')) {
         ("any" | "known", _) => Err(EXPECTED.to_owned()),
-        (_, Some(name)) => Ok(AllowArg::Named(name.to_owned())),
+        (_, Some(name)) => Ok(FleetPeer::Named(name.to_owned())),
         _ => match word.parse() {
-            Ok(id) => Ok(AllowArg::Peer(id)),
+            Ok(id) => Ok(FleetPeer::Id(id)),
             Err(error) => Err(format!("{error} ({EXPECTED})")),
         },
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::crypto::CryptoProvider;
+use cepa::identity::default_provider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -18,18 +18,6 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::EtcdError;
-
-#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
-compile_error!("the fleet needs a cryptographic backend: enable the feature `aws-lc-rs` or `ring`");
-
-fn provider() -> Arc<CryptoProvider> {
-    #[cfg(feature = "aws-lc-rs")]
-    return Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
-    return Arc::new(rustls::crypto::ring::default_provider());
-    #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
-    unreachable!()
-}
 
 /// Which of the texts is wrong, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +53,7 @@ impl Tls {
         if roots.is_empty() {
             return Err(Authorities("no certificate is in it".to_owned()));
         }
-        let config = ClientConfig::builder_with_provider(provider())
+        let config = ClientConfig::builder_with_provider(default_provider())
             .with_safe_default_protocol_versions()
             .map_err(|e| Authorities(e.to_string()))?
             .with_root_certificates(roots);
