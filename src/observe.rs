@@ -127,6 +127,10 @@ impl Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.target() {
             Target::Exec { .. } => write!(f, "{}:…", self.0.scheme()),
+            // What runs there is a command, too.
+            Target::Ssh { .. } => {
+                f.write_str(shown(self.0.target()).split(',').next().unwrap_or("ssh:"))
+            }
             _ => f.write_str(&shown(self.0)),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use cepa::mux::Substream;
 use cepa::node::{Call, Exceeded, Resource, Share};
 use cepa::onion::Onion;
+use cepa::session::Session;
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint};
 
@@ -19,7 +20,7 @@ pub(crate) const UNREACHABLE: &str =
 /// for everything else one descriptor.
 pub(crate) fn cost(to: &Endpoint) -> Cost {
     match to.target() {
-        transports::Target::Exec { .. } => COMMAND,
+        transports::Target::Exec { .. } | transports::Target::Ssh { .. } => COMMAND,
         _ => ONE,
     }
 }
@@ -37,7 +38,7 @@ pub(crate) const TRANSFER: Cost = &[(Resource::Children, 1), (Resource::Descript
 #[derive(Default)]
 pub(crate) struct Gate(OnceLock<WhyNot>);
 
-type WhyNot = Box<dyn Fn(&Call, Asked) -> Option<String> + Send + Sync>;
+type WhyNot = Box<dyn Fn(&Session, Asked) -> Option<String> + Send + Sync>;
 
 /// When a gate is asked.
 #[derive(Clone, Copy)]
@@ -51,18 +52,23 @@ pub(crate) enum Asked {
 impl Gate {
     pub(crate) fn set(
         &self,
-        why_not: impl Fn(&Call, Asked) -> Option<String> + Send + Sync + 'static,
+        why_not: impl Fn(&Session, Asked) -> Option<String> + Send + Sync + 'static,
     ) {
         let _ = self.0.set(Box::new(why_not));
     }
 
     /// The call, unless it is turned away.
     pub(crate) async fn passed(&self, call: Call, asked: Asked) -> Option<Call> {
-        let Some(why) = self.0.get().and_then(|why_not| why_not(&call, asked)) else {
+        let Some(why) = self.why_not(call.session(), asked) else {
             return Some(call);
         };
         let _ = call.refuse(&why).await;
         None
+    }
+
+    /// Why a session gets nothing more, where its substream was accepted already.
+    pub(crate) fn why_not(&self, session: &Session, asked: Asked) -> Option<String> {
+        self.0.get().and_then(|why_not| why_not(session, asked))
     }
 }
 

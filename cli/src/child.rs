@@ -57,15 +57,24 @@ pub(crate) struct End {
     /// Ended by a signal or with a status other than 0.
     pub(crate) failed: bool,
     last_line: Option<String>,
+    /// That stands on standard error already.
+    shown: bool,
 }
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the command {}", self.status)?;
-        if let Some(line) = &self.last_line {
+        if let Some(line) = self.last_line.as_ref().filter(|_| !self.shown) {
             write!(f, "; its last line was: {line}")?;
         }
         Ok(())
+    }
+}
+
+impl End {
+    /// The last that it said, whether it was shown or not.
+    pub(crate) fn last_line(&self) -> &str {
+        self.last_line.as_deref().unwrap_or_default()
     }
 }
 
@@ -94,15 +103,13 @@ impl Watched {
         Self::follow(child, false, Box::new(|_| None))
     }
 
-    /// `shown`: the lines stand on standard error already, and the last one is not said again.
+    /// `shown`: the lines stand on standard error already.
     fn follow(child: Child, shown: bool, show: Lines) -> Self {
         let (sender, end) = watch::channel(None);
         let killer = child.killer();
         let task = tokio::spawn(async move {
             let mut end = follow(child, show).await;
-            if shown {
-                end.last_line = None;
-            }
+            end.shown = shown;
             let _ = sender.send(Some(end));
         });
         Self {
@@ -142,6 +149,7 @@ impl Watched {
                     exit: None,
                     failed: true,
                     last_line: None,
+                    shown: false,
                 })
         }
     }
@@ -189,12 +197,14 @@ async fn follow(mut child: Child, show: Lines) -> End {
             exit: Some(status),
             failed: !status.success(),
             last_line,
+            shown: false,
         },
         Err(e) => End {
             status: format!("ended with an unknown status ({e})"),
             exit: None,
             failed: true,
             last_line,
+            shown: false,
         },
     }
 }

@@ -2,18 +2,20 @@
 //!
 //! clap_complete writes the words of the commands; what it cannot know are the names of known peers and of the targets in `config.toml`. So
 //! its function is renamed, and one in its place asks `cepa completions --names` for the names where one may stand, behind an `@`, and `cepa peer ls` at
-//! the commands of `cepa peer` that take one. In a copy a colon follows the name, and no space. What comes from the file is never text that a shell would expand (`compgen -W` does that).
+//! the commands of `cepa peer` that take one. In a copy a colon follows the name, and no space; behind that are the services with files that the peer
+//! offered the last time (`--files NAME`). What comes from the file is never text that a shell would expand (`compgen -W` does that).
 
 use clap_complete::{Shell, generate};
 
 use crate::args::{self, Completions};
 use crate::exit::{self, Failure};
-use crate::names;
+use crate::{names, offered, remembered};
 
 pub(crate) fn run(args: &Completions) -> Result<(), Failure> {
-    match args.shell {
-        Some(shell) => exit::print(&script(shell)),
-        None => exit::print(&names()),
+    match (args.shell, &args.files) {
+        (Some(shell), _) => exit::print(&script(shell)),
+        (None, Some(name)) => exit::print(&files(name)),
+        (None, None) => exit::print(&names()),
     }
 }
 
@@ -23,6 +25,13 @@ fn names() -> String {
     all.sort_unstable();
     all.dedup();
     // Each has a line end.
+    all.push(String::new());
+    all.join("\n")
+}
+
+/// The services with files of a peer, one a line.
+fn files(name: &str) -> String {
+    let mut all = remembered::of(name, offered::FILES);
     all.push(String::new());
     all.join("\n")
 }
@@ -62,6 +71,13 @@ _cepa_peers() {
     done < <(command cepa peer ls 2>/dev/null)
 }
 
+_cepa_files() {
+    local name
+    while read -r name; do
+        [[ $name == "$2"* ]] && COMPREPLY+=("$3$name/")
+    done < <(command cepa completions --files "${1#@}" 2>/dev/null)
+}
+
 _cepa_names() {
     local name colon=""
     if [[ ${COMP_LINE:0:COMP_POINT} == *" cp "* ]]; then
@@ -80,6 +96,14 @@ _cepa() {
     if [[ $typed == @*:* ]]; then
         # What follows is at the peer: no file here is meant.
         compopt +o default +o bashdefault 2>/dev/null
+        if [[ $line == *" cp "* ]]; then
+            compopt -o nospace 2>/dev/null
+            if [[ $word == *:* ]]; then
+                _cepa_files "${typed%%:*}" "${typed#*:}" "${word%%:*}:"
+            else
+                _cepa_files "${typed%%:*}" "${typed#*:}" ""
+            fi
+        fi
     elif [[ $typed == @* || $typed == *[/=]@* ]]; then
         if [[ $word == *@* ]]; then
             _cepa_names "${typed#*@}" "${word%%@*}@"
@@ -101,7 +125,10 @@ _cepa() {
     local -a names
     if [[ $word == @*:* ]]; then
         # What follows is at the peer: no file here is meant.
-        return 0
+        (( ${words[(I)cp]} )) || return 0
+        names=(${(f)"$(command cepa completions --files ${${word%%:*}#@} 2>/dev/null)"})
+        compset -P '*:'
+        compadd -a -S / names
     elif [[ $word == (|*[/=])@* ]]; then
         names=(${(f)"$(command cepa completions --names 2>/dev/null)"})
         compset -P '(|*[/=])@'
@@ -128,6 +155,11 @@ function __cepa_names
     __fish_seen_subcommand_from cp; and set colon :
     command cepa completions --names 2>/dev/null | string replace -r '$' "$colon"
 end
-complete -c cepa -n 'string match -qr "(^|[/=])@" -- (commandline -ct)' -f -a '(string replace -r "((?:^|[/=])@).*" "\$1" -- (commandline -ct))(__cepa_names)'
+function __cepa_files
+    set -l peer (commandline -ct | string replace -r ':.*' '')
+    command cepa completions --files (string replace '@' '' -- $peer) 2>/dev/null | string replace -r '(.*)' "$peer:\$1/"
+end
+complete -c cepa -n '__fish_seen_subcommand_from cp; and string match -qr "^@.*:" -- (commandline -ct)' -f -a '(__cepa_files)'
+complete -c cepa -n 'string match -qr "(^|[/=])@[^:]*\$" -- (commandline -ct)' -f -a '(string replace -r "((?:^|[/=])@).*" "\$1" -- (commandline -ct))(__cepa_names)'
 complete -c cepa -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from rm rename verify' -f -a '(__cepa_peers)'
 "#;

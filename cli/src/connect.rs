@@ -14,6 +14,7 @@ use cepa::session::OpenError;
 use cepa::transports::{self, ByteStream, Endpoint, Stream};
 
 use crate::args::{self, DialTarget};
+use crate::behind_ssh;
 use crate::chosen;
 use crate::connection::Connected;
 use crate::console::framed::Framed;
@@ -45,6 +46,7 @@ async fn connect(mut args: args::Connect) -> Result<(), Failure> {
         &identity,
     )
     .await?;
+    behind_ssh::service(&mut args.address, &mut args.service)?;
     let service = service(&args.address, &args.service)?;
     if let DialTarget::Introduced(it) = &args.address {
         if args.reconnect {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use cepa::identity::{Identity, KnownPeer, PeerId, Refusal};
 use cepa::session::ConnectError;
 use cepa::tls::TlsError;
-use cepa::transports::Endpoint;
 use cepa::transports::endpoint::hidden;
+use cepa::transports::{Endpoint, Target};
 use tokio::time::timeout;
 
-use crate::child::Watched;
+use crate::child::{End, Watched};
 use crate::exit::{self, Code, Failure};
 use crate::{ask, folder, trust};
 
@@ -170,6 +170,12 @@ pub(crate) async fn explained(
     if let Some(child) = child.filter(|_| child_may_explain)
         && let Ok(end) = timeout(LAST_WORDS, child.ended()).await
     {
+        if let Target::Ssh {
+            user, host, port, ..
+        } = address.target()
+        {
+            return of_ssh(user.as_deref(), host, *port, &end);
+        }
         // It was the command that failed; what TLS saw of that is of no help.
         return Failure::new(
             Code::Connect,
@@ -177,4 +183,44 @@ pub(crate) async fn explained(
         );
     }
     Failure::from(e)
+}
+
+/// What ssh, or the shell at the far end, had to say. Its own words stand above.
+fn of_ssh(user: Option<&str>, host: &str, port: Option<u16>, end: &End) -> Failure {
+    let user = user.map_or(String::new(), |user| format!("{user}@"));
+    let port = port.map_or(String::new(), |port| format!(" -p {port}"));
+    let ssh = format!("ssh{port} {user}{host}");
+    let line = end.last_line();
+    let status = end.exit.and_then(|exit| exit.code());
+    // Whether the same may work later, with nothing changed.
+    let (why, later) = match status {
+        Some(127) => (
+            format!(
+                "there is no cepa on {host}, or not where ssh finds it; it has to be in the PATH of `{ssh} cepa --version` (for example /usr/local/bin)"
+            ),
+            false,
+        ),
+        Some(126) => (
+            format!("cepa on {host} may not be executed; see `{ssh} cepa --version`"),
+            false,
+        ),
+        Some(255) if line.contains("resolve hostname") => (
+            format!("ssh knows no host {host}; check the name, or name it in ~/.ssh/config"),
+            true,
+        ),
+        Some(255) if line.contains("Permission denied") => (
+            format!("ssh is not let in on {host}; first make `{ssh}` work"),
+            false,
+        ),
+        Some(255) if line.contains("Host key verification failed") => (
+            format!("ssh does not know the key of {host}, or it has changed; first run `{ssh}`"),
+            false,
+        ),
+        Some(255) => (format!("ssh does not get to {host}; see `{ssh}`"), true),
+        _ => (
+            format!("{end}; run by hand to see more: {ssh} cepa serve stdio:"),
+            true,
+        ),
+    };
+    Failure::new(Code::Connect, format!("cannot connect by ssh: {why}")).passing(later)
 }

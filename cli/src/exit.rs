@@ -347,7 +347,7 @@ fn transport_code(action: Action, endpoint: &str, kind: TransportErrorKind) -> C
     // A command that was to be served is at fault itself; what to listen on otherwise is a question of this machine.
     let is_command = endpoint
         .parse::<Endpoint>()
-        .is_ok_and(|at| matches!(at.target(), Target::Exec { .. }));
+        .is_ok_and(|at| matches!(at.target(), Target::Exec { .. } | Target::Ssh { .. }));
     match kind {
         TransportErrorKind::Lost => Code::Lost,
         _ if action == Action::Listen && !is_command => Code::Local,
@@ -597,6 +597,7 @@ mod tests {
             (Action::Listen, "pty:/none/x", NotFound, Code::Local),
             (Action::Listen, "serial:/dev/none", Lost, Code::Lost),
             (Action::Listen, "exec:none", NotFound, Code::Connect),
+            (Action::Listen, "ssh:none", Invalid, Code::Usage),
             (Action::Dial, "serial:/dev/none", NotFound, Code::Connect),
             (
                 Action::Dial,

@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::args::{self, DialTarget};
+use crate::behind_ssh;
 use crate::called;
 use crate::chosen;
 use crate::client_ahead::{Ahead, connect, open};
@@ -80,6 +81,12 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
         );
         return Err(Failure::new(Code::Usage, why));
     }
+    behind_ssh::forwarded(
+        &mut args.address,
+        &mut args.locals,
+        &args.dynamics,
+        &args.remotes,
+    )?;
     let since = Instant::now();
     let identity = id::load(&args.dialling.identity)?;
     let mut listeners = Vec::new();

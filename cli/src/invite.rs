@@ -23,6 +23,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::args::{Invite, Join};
 use crate::by_mesh;
+use crate::claims;
 use crate::columns::count;
 use crate::dial_failure;
 use crate::events::Report;
@@ -66,6 +67,13 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     let through = id::through(own, &relays)?;
     for at in &through {
         stack::warn_of_dead_hints(at.hints());
+    }
+    // The relay would lead its callers here, who want a service; and this id is the one that the other side is to remember.
+    if !claims::claim_alone(own, &relays) {
+        return Err(Failure::new(
+            Code::Local,
+            "another cepa command of yours is registered at this relay, and would lose its callers to this one; invite there instead (`cepa serve … --invite NAME`, or `cepa invite --control PATH` for a node), or without the relay: cepa invite tcp:HOST:PORT",
+        ));
     }
     let mut config = reach::config(&identity, Arc::new(AcceptAny));
     config.idle_timeout = Some(IDLE);

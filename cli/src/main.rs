@@ -20,6 +20,7 @@ mod accept;
 mod advice;
 mod args;
 mod ask;
+mod behind_ssh;
 #[cfg_attr(not(feature = "mesh"), path = "left_out/by_mesh.rs")]
 mod by_mesh;
 mod called;
@@ -132,6 +133,8 @@ mod references;
 mod relay;
 #[cfg(feature = "mesh")]
 mod reload;
+#[cfg(feature = "completions")]
+mod remembered;
 #[cfg(feature = "forward")]
 mod remote;
 #[cfg_attr(not(feature = "forward"), path = "left_out/remote_place.rs")]

@@ -33,7 +33,13 @@ pub(crate) fn not_a_place(word: &str, e: &ParseError) -> String {
         return format!("{e}; write the service as a separate word: {place} {service}");
     }
     if e.expected().contains("scheme") && e.nearest().is_none() {
-        format!("{e}, or a peer: cepa://PEERID@ADDR/SERVICE or @NAME")
+        let by_ssh = format!("ssh:{word}");
+        // As `ssh` takes it.
+        let ssh = match by_ssh.parse::<Endpoint>() {
+            Ok(_) if !word.contains(':') => format!("; with a login there, {by_ssh}"),
+            _ => String::new(),
+        };
+        format!("{e}, or a peer: cepa://PEERID@ADDR/SERVICE or @NAME{ssh}")
     } else {
         e.to_string()
     }

@@ -5,11 +5,13 @@
 use std::time::Duration;
 
 use cepa::identity::KnownPeer;
-use cepa::protocols::directory::{self, Directory, Entry};
+use cepa::protocols::directory::{self, Directory, DirectoryError, Entry};
 use cepa::session::Session;
 
 use crate::exit::{Code, Failure};
 use crate::folder;
+#[cfg(feature = "completions")]
+use crate::remembered;
 
 /// How long a command waits at its start to be told. A serial line of 9600 baud needs a second for a list of usual length.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,6 +24,17 @@ pub(crate) const PROGRAMS: &str = "programs";
 /// Names in a line that a person reads; further ones are counted.
 const MOST_NAMES: usize = 20;
 
+/// What the peer tells, which is written down for completions.
+pub(crate) async fn asked(
+    session: &Session,
+    patience: Duration,
+) -> Result<Directory, DirectoryError> {
+    let list = directory::ask(session, patience).await?;
+    #[cfg(feature = "completions")]
+    remembered::keep(session.peer().id(), &list);
+    Ok(list)
+}
+
 /// A service that a command will open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted<'a> {
@@ -32,7 +45,7 @@ pub(crate) struct Wanted<'a> {
 
 /// Fails where the peer says that what is wanted is not there. What it does not tell is for later.
 pub(crate) async fn check(session: &Session, wanted: &[Wanted<'_>]) -> Result<(), Failure> {
-    match directory::ask(session, PATIENCE).await {
+    match asked(session, PATIENCE).await {
         Ok(list) => {
             let missing = wanted
                 .iter()
@@ -54,7 +67,7 @@ pub(crate) enum Only {
 
 /// Its services, or those of one kind. By its name a service is had in every form: with its exit status, or on a console.
 pub(crate) async fn only(session: &Session, kind: Option<&str>) -> Only {
-    let Ok(list) = directory::ask(session, PATIENCE).await else {
+    let Ok(list) = asked(session, PATIENCE).await else {
         return Only::Unknown;
     };
     let fits = |it: &&Entry| kind.is_none_or(|kind| it.kind == kind);

@@ -21,6 +21,8 @@ use crate::called;
 use crate::columns::{WIDTH, beside};
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
+#[cfg(feature = "completions")]
+use crate::remembered;
 use crate::trust;
 use crate::words::{WORDS, peer_id};
 
@@ -31,6 +33,8 @@ pub(crate) fn run(args: Peer) -> Result<(), Failure> {
         Peer::Add(args) => add(&file, &args),
         Peer::Rm(args) => {
             let gone = file.edit(|known| known.remove(&args.name))?;
+            #[cfg(feature = "completions")]
+            remembered::forget(gone.id);
             say(format_args!("forgot {} ({})", gone.name(), gone.id));
             Ok(())
         }

@@ -20,6 +20,7 @@ use cepa::node::{Access, Admission, Admitted, Call, Node, Protocol, Share};
 use cepa::onion::Onion;
 use cepa::protocols::directory;
 use cepa::protocols::forward::Forwarder;
+use cepa::session::Session;
 use cepa::session::reserved::{
     COMMAND_PREFIX, FILES_PREFIX, HANG_UP_PREFIX, KEPT, SOCKS_PREFIX, WATCH_PREFIX,
 };
@@ -219,7 +220,7 @@ impl Services {
     /// Asks for each call, too, whether it is served.
     pub(crate) fn ask(
         &self,
-        why_not: impl Fn(&Call, Asked) -> Option<String> + Send + Sync + 'static,
+        why_not: impl Fn(&Session, Asked) -> Option<String> + Send + Sync + 'static,
     ) {
         self.gate.set(why_not);
     }
@@ -374,22 +375,15 @@ impl Services {
             Form::Status => Box::pin(self.with_status(&name, &target, call)).await,
             Form::Console => Box::pin(self.console(&name, &target, call)).await,
             Form::Attached(kept) => {
-                let Some(call) = self.gate.passed(call, Asked::Opened).await else {
-                    return;
-                };
-                let with = (&self.keeper, &self.sources, &self.inner);
+                let with = (&self.keeper, &self.sources, &self.inner, &self.gate);
                 Box::pin(service_kept::attach(with, kept, &name, &target, call)).await
             }
             Form::Watched(kept) => {
-                let Some(call) = self.gate.passed(call, Asked::Opened).await else {
-                    return;
-                };
-                let (sources, allowed) = (&self.sources, self.is_watched(&name));
-                let inner = &self.inner;
-                Box::pin(service_watched::watch(
-                    sources, allowed, inner, kept, &name, call,
-                ))
-                .await
+                let (with, allowed) = (
+                    (&self.sources, &self.inner, &self.gate),
+                    self.is_watched(&name),
+                );
+                Box::pin(service_watched::watch(with, allowed, kept, &name, call)).await
             }
             Form::HungUp(kept) => {
                 let (keeper, inner) = (&self.keeper, &self.inner);
@@ -494,10 +488,17 @@ impl Services {
         };
         let asks = Asks::of(&call);
         let peer = (call.session().clone(), call.memory().clone());
-        let mut served = Served::new(self.accept(call).await?);
+        // What it is opened for is known only behind its first message: until then it is no use of a ticket.
+        let mut served = Served::new(accept(call, &self.inner).await?);
         let terminal = served.terminal().await.map_err(|e| e.to_string())?;
+        let turned_away = || self.gate.why_not(&peer.0, Asked::Opened);
         let Target::Dial(to) = target else {
             let outbox = served.outbox();
+            if let Some(why) = turned_away() {
+                outbox.push(Message::Ended(Status::Failed(why.clone())));
+                let _ = tokio::time::timeout(PARTING, served.far.shutdown()).await;
+                return Err(why);
+            }
             return echo(
                 &mut served.far,
                 |far| far.inner_mut().wire_mut(),
@@ -528,6 +529,10 @@ impl Services {
                 return Err(e.to_string());
             }
         };
+        if let Some(why) = turned_away() {
+            failed(why.clone()).await;
+            return Err(why);
+        }
         let _line = self.holders.hold(to, asks);
         served.joined_to(&near.stream);
         near.notify(Message::Opened);

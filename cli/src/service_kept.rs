@@ -15,7 +15,7 @@ use cepa::transports::{self, Endpoint};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
-use crate::accept::{ONE, UNREACHABLE, accept, cost, held, refuse};
+use crate::accept::{Asked, Gate, ONE, UNREACHABLE, accept, cost, held, refuse};
 use crate::args::Target;
 use crate::console::framed::Framed;
 use crate::console::keeper::{Keeper, Place};
@@ -43,7 +43,7 @@ const ENDING: Duration = Duration::from_secs(HANG_UP.as_secs() + 5);
 
 /// A service at somebody's terminal, which goes on without them and is there under this name when they are back.
 pub(crate) async fn attach(
-    (keeper, sources, inner): (&Arc<Keeper>, &Sources, &TlsConfig),
+    (keeper, sources, inner, gate): (&Arc<Keeper>, &Sources, &TlsConfig, &Gate),
     kept: &str,
     name: &str,
     target: &Target,
@@ -75,6 +75,9 @@ pub(crate) async fn attach(
             refuse(call, &full).await;
             return Err(full);
         }
+    };
+    let Some(call) = gate.passed(call, Asked::Opened).await else {
+        return Ok(());
     };
     let (session, is_named) = (call.session().clone(), call.context().is_named());
     let mut served = Box::new(Served::new(accept(call, inner).await?));

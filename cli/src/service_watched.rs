@@ -5,7 +5,7 @@ use cepa::node::Call;
 use cepa::tls::TlsConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::accept::{ONE, accept, held, refuse};
+use crate::accept::{Asked, Gate, ONE, accept, held, refuse};
 use crate::columns::count;
 use crate::console::framed::Framed;
 use crate::console::ring::RING;
@@ -20,9 +20,8 @@ const NOT_WATCHED: &str = "the owner of this service lets nobody watch it (watch
 
 /// Shows a peer what the service says to who has it open.
 pub(crate) async fn watch(
-    sources: &Sources,
+    (sources, inner, gate): (&Sources, &TlsConfig, &Gate),
     allowed: bool,
-    inner: &TlsConfig,
     kept: &str,
     service: &str,
     call: Call,
@@ -49,6 +48,9 @@ pub(crate) async fn watch(
             let _ = call.refuse(why).await;
             return Ok(());
         }
+    };
+    let Some(call) = gate.passed(call, Asked::Opened).await else {
+        return Ok(());
     };
     let mut far = Framed::new(accept(call, inner).await?, Box::new(|_| ()));
     let mut typed = [0; 1024];

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use cepa::identity::KnownPeer;
-use cepa::protocols::directory::{self, Directory, DirectoryError};
+use cepa::protocols::directory::{Directory, DirectoryError};
 use cepa::session::Session;
 use serde_json::json;
 
@@ -22,7 +22,7 @@ pub(crate) async fn run(args: args::Services) -> Result<(), Failure> {
     let mut signals = Signals::watch();
     let asking = async {
         let connection = Connected::to_look(&args.address, &args.looking, &identity).await?;
-        let asked = directory::ask(&connection.session, PATIENCE).await;
+        let asked = offered::asked(&connection.session, PATIENCE).await;
         Ok::<_, Failure>((connection, asked))
     };
     let (connection, asked) = tokio::select! {

@@ -128,10 +128,10 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
     };
     services.ask({
         let tickets = tickets.clone();
-        move |call, asks| {
+        move |session, asks| {
             let judged = match asks {
-                Asked::First => tickets.admits(call.session()),
-                Asked::Opened => tickets.uses(call.session()),
+                Asked::First => tickets.admits(session),
+                Asked::Opened => tickets.uses(session),
             };
             Some(judged.err()?.to_string())
         }

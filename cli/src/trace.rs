@@ -69,6 +69,11 @@ pub(crate) fn dial_failed(address: &Endpoint, error: &TransportError) {
 fn shown(address: &Endpoint) -> String {
     match address.target() {
         Target::Exec { .. } => format!("{}:…", address.scheme()),
+        // What runs there is a command, too.
+        Target::Ssh { .. } => {
+            let whole = address.target().to_string();
+            whole.split(',').next().unwrap_or_default().to_owned()
+        }
         _ => address.to_string(),
     }
 }

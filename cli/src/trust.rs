@@ -13,7 +13,7 @@ use cepa::identity::{
 };
 use cepa::node::{Access, Event};
 use cepa::tls::Peer;
-use cepa::transports::Endpoint;
+use cepa::transports::{Endpoint, Target};
 use tokio::task::spawn_blocking;
 
 use crate::args::{AllowArg, Expected, Trust};
@@ -30,6 +30,10 @@ pub(crate) fn of_dialler(
         (_, Some(_any), _) => Arc::new(AcceptAny),
         (Some(Expected::Peer(id)), ..) => Arc::new(Pinned::one(*id)),
         (Some(Expected::Named(name)), ..) => named(vec![name.clone()])?,
+        // ssh has proven who is there, by its own known hosts.
+        (None, None, Some(place)) if is_by_ssh(address, args) && nobody_known(&place)? => {
+            Arc::new(AcceptAny)
+        }
         (None, None, Some(place)) => {
             let known = reporting(TrustKnown::at(folder::known_peers()?, place));
             Arc::new(if args.trust_new {
@@ -50,6 +54,15 @@ pub(crate) fn of_dialler(
         None => Ok(known),
         Some(roots) => Ok(Arc::new(AnyOf::new([known, authority(roots, address)?]))),
     }
+}
+
+fn is_by_ssh(address: &Endpoint, args: &Trust) -> bool {
+    !args.trust_new && args.ca.is_none() && matches!(address.target(), Target::Ssh { .. })
+}
+
+fn nobody_known(place: &str) -> Result<bool, Failure> {
+    let known = folder::known_peers()?.read()?;
+    Ok(known.at_place(place).next().is_none())
 }
 
 /// Whether a policy takes a peer that another command of this machine has met, as it would one of this command's own handshakes.

@@ -317,7 +317,7 @@ const COMMAND: &str = "command:";
 const SOCKS: &str = "socks:";
 
 /// The service that `cepa forward -D` uses where none is named.
-const SOCKS_SERVICE: &str = "socks";
+pub(crate) const SOCKS_SERVICE: &str = "socks";
 
 /// A named service of `--service`.
 #[derive(Clone, Debug)]

@@ -126,7 +126,12 @@ fn an_invitation_needs_no_open_port_where_there_is_a_relay() {
         "--allow",
         "@bob",
     ];
-    let _server = Server::start_at(&ann, &words, "reachable at ");
+    let server = Server::start_at(&ann, &words, "reachable at ");
+    let output = bob.run_with(&["connect", "@ann", "up"], b"hello");
+    assert_eq!(text(&output.stdout), "hello", "{}", text(&output.stderr));
+    // The server's callers are not taken by who invites another one meanwhile.
+    let line = ann.fails(&["invite", "--relay", &at], 8);
+    assert!(line.contains("would lose its callers"), "{line}");
     let output = bob.run_with(&["connect", "@ann", "up"], b"hello");
     assert_eq!(text(&output.stdout), "hello", "{}", text(&output.stderr));
     // Nobody waits for that code any more.
@@ -142,6 +147,9 @@ fn an_invitation_needs_no_open_port_where_there_is_a_relay() {
     let file = ann.path("config/config.toml");
     std::fs::write(&file, format!("relay = \"{at}\"\n")).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let line = ann.fails(&["invite"], 8);
+    assert!(line.contains("--control"), "{line}");
+    drop(server);
     Server::start_at(&ann, &["invite"], "waiting at relay ");
 }
 

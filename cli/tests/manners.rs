@@ -62,6 +62,9 @@ fn with_peers() -> Place {
     let place = Place::new();
     place.succeeds(&["peer", "add", "ann", ANN]);
     place.succeeds(&["peer", "add", "anton", ANTON]);
+    fs::create_dir(place.path("config/offered")).unwrap();
+    let offered = place.path("config/offered").join(ANTON);
+    fs::write(offered, "- old\nserial uart\nfiles up\n").unwrap();
     let config = place.path("config/config.toml");
     fs::write(&config, "[targets.anna-target]\naddress = \"tcp:h:1\"\n").unwrap();
     fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
@@ -101,6 +104,11 @@ fn bash_completes_commands_options_and_peers() {
         // What is at the peer is no file here.
         ("cepa cp fw @ann:", "", ""),
         ("cepa cp fw @ann:ba", "ba", ""),
+        // What it was known to offer is.
+        ("cepa cp fw @anton:", "", "old/ up/"),
+        ("cepa cp fw @anton:u", "u", "up/"),
+        ("cepa cp fw @anton:u", "@anton:u", "@anton:up/"),
+        ("cepa connect @anton:u", "u", ""),
         (
             "cepa connect @ann --direct p",
             "p",

@@ -15,13 +15,15 @@ fn each_service_has_a_line_with_what_it_is() {
         "run=exec:cat",
         "sh=exec:cat,pty=yes",
         "socks=socks:*",
+        "up=files:.",
     ];
     let (own, _) = place.identity("server.pem");
     let mut words = vec!["tcp:127.0.0.1:0", "--allow", "any", "--identity", &own];
     words.extend(services.iter().flat_map(|it| ["--service", *it]));
-    let server = place.serve(&words);
+    let server = place.cepa(&[&["serve"], &words[..]].concat());
+    let server = Server::of({ server }.current_dir(place.dir.path()), "listening on ");
     let (at, id) = (server.address(), server.id());
-    let table = "db     stream\necho   echo\nline   serial\nrun    command\nsh     terminal\nsocks  socks\n";
+    let table = "db     stream\necho   echo\nline   serial\nrun    command\nsh     terminal\nsocks  socks\nup     files\n";
     assert_eq!(place.succeeds(&["services", &at, "--expect", &id]), table);
     let address = format!("cepa://{id}@{at}");
     assert_eq!(place.succeeds(&["services", &address]), table);
@@ -38,6 +40,19 @@ fn each_service_has_a_line_with_what_it_is() {
         json!({ "name": "db", "kind": "stream" })
     );
     assert_eq!(said["services"].as_array().unwrap().len(), services.len());
+
+    // A completion knows it without a peer: of known ones, and only what is copied from or to.
+    drop(server);
+    let files = |name: &str| place.succeeds(&["completions", "--files", name]);
+    assert_eq!(
+        (files("ann"), files("bob")),
+        ("up\n".to_owned(), String::new())
+    );
+    let known = std::fs::read_dir(place.path("config/offered")).unwrap();
+    assert_eq!(known.count(), 1, "no draft is left");
+    place.succeeds(&["peer", "rm", "ann"]);
+    assert_eq!(files("ann"), "");
+    assert!(!place.path("config/offered").join(&id).exists());
 }
 
 #[test]

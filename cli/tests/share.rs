@@ -544,3 +544,40 @@ fn a_ticket_is_read_from_standard_input_and_what_is_behind_it_is_for_the_service
     let line = failed(&bob.run_with(&["connect", "-"], long.as_bytes()), 2);
     assert!(line.contains("too long"), "{line}");
 }
+
+#[test]
+fn a_console_whose_device_is_not_there_is_no_use_of_the_ticket() {
+    let (ann, bob) = (Place::new(), Place::new());
+    bob.succeeds(&["id", "show"]);
+    let missing = format!("uart=serial:{}", ann.text("none"));
+    let words = [
+        missing.as_str(),
+        "up=echo:",
+        "--listen",
+        "tcp:127.0.0.1:0",
+        "--uses",
+        "1",
+    ];
+    let share = Share::start(&ann, &words);
+    let ticket = &share.ticket;
+    let console = |more: &[&str]| {
+        let words = [&["console", ticket.as_str()], more].concat();
+        let mut desk = Desk::sit_down(&bob, &words, (24, 80));
+        desk.until("cepa: ");
+        desk.leave();
+    };
+    for _ in 0..2 {
+        console(&["uart"]);
+        console(&["uart", "--attach", "work"]);
+        console(&["uart", "--watch"]);
+    }
+    // One that was there is a use, and by then there is none left.
+    let mut desk = Desk::sit_down(&bob, &["console", ticket, "up"], (24, 80));
+    desk.type_in("ping\r");
+    desk.until("ping");
+    desk.type_in("\r~.");
+    desk.leave();
+    share.wait_for("uses the ticket; uses left: 0");
+    let line = bob.fails(&["connect", ticket, "up"], 7);
+    assert!(line.contains("used up"), "{line}");
+}

@@ -655,6 +655,7 @@ mod tests {
         assert!(!network("quic:h:1,bind=192.0.2.1"));
         assert!(network("tcp:h:1,nodelay=no"));
         assert!(!network("exec:reboot"));
+        assert!(!network("ssh:h"));
         assert!(!network("unix:/run/docker.sock"));
         assert!(!network(&format!("relay:{A}@exec:reboot")));
     }

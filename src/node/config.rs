@@ -27,7 +27,7 @@ pub struct NodeConfig {
     /// After so long without a substream or data a session is closed; default 15 min, `None` for never. A peer that is needed again is dialled
     /// again.
     pub idle_timeout: Option<Duration>,
-    /// Whether hints are followed that open something else than a network connection: `unix:`, `exec:`, `serial:` and the
+    /// Whether hints are followed that open something else than a network connection: `unix:`, `exec:`, `ssh:`, `serial:` and the
     /// like. Default no: an address is data that comes from anywhere, and such a hint runs commands and opens devices here.
     pub local_hints: bool,
     /// How much later than the hint before it a hint is tried, while none has answered; default 250 ms

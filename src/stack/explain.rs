@@ -174,6 +174,17 @@ fn of_target(target: &Target) -> String {
                 Some(dir) => format!("{what} {command} in {}", dir.display()),
             }
         }
+        Target::Ssh {
+            user, host, port, ..
+        } => {
+            let user = user
+                .as_ref()
+                .map_or(String::new(), |user| format!(" as {user}"));
+            let port = port.map_or(String::new(), |port| format!(", port {port}"));
+            let command = target.ssh_command().and_then(|mut argv| argv.pop());
+            let command = command.unwrap_or_default();
+            format!("this user's own ssh to {host}{port}{user}; it runs there: {command}")
+        }
         Target::Serial { path, settings } => format!(
             "serial line {} at {} baud{}{}{}",
             path.display(),

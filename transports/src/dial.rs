@@ -3,7 +3,7 @@ use crate::endpoint::{Endpoint, Target};
 use crate::error::{Action, TransportError, in_runtime};
 use crate::stream::Stream;
 use crate::terminal::Terminal;
-use crate::{exec, fd, memory, pty, quic, rfc2217, serial, stdio, tcp, unix, ws};
+use crate::{exec, fd, memory, pty, quic, rfc2217, serial, ssh, stdio, tcp, unix, ws};
 
 /// Opens what the address names; its layers are not built here.
 ///
@@ -74,6 +74,7 @@ async fn open(
             };
             exec::start(Action::Dial, endpoint, &command)
         }
+        Target::Ssh { .. } => ssh::dial(endpoint, for_peer),
         Target::Serial { path, settings } => serial::dial(endpoint, path, settings),
         Target::Rfc2217 {
             host,

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::process::{self, ChildStdin, ChildStdout};
 
 use crate::child::Child;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Target};
 use crate::error::{Action, TransportError, TransportErrorKind, describe, kind_of};
 use crate::limits::restore_for;
 use crate::remote::Remote;
@@ -134,6 +134,10 @@ fn failure(action: Action, endpoint: &Endpoint, program: &str, error: io::Error)
         io::ErrorKind::NotFound if by_path => (
             format!("there is no file {program}, or the interpreter that it names is missing"),
             "check the path",
+        ),
+        _ if nowhere && matches!(endpoint.target(), Target::Ssh { .. }) => (
+            "there is no ssh on this machine".to_owned(),
+            "install OpenSSH's client (Debian: openssh-client)",
         ),
         _ if nowhere => (
             format!("command not found: {program}"),

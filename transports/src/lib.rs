@@ -66,6 +66,7 @@ mod shared_error;
 #[cfg(feature = "nat")]
 mod shared_port;
 mod side;
+mod ssh;
 mod stdio;
 mod stream;
 mod tcp;

@@ -14,7 +14,7 @@ use crate::tcp::TcpSockets;
 use crate::terminal::Terminal;
 use crate::unix::UnixSocket;
 use crate::ws::WsListener;
-use crate::{exec, stdio, tcp};
+use crate::{exec, ssh, stdio, tcp};
 
 /// Listens on what the address names; its layers are not built here.
 ///
@@ -93,6 +93,7 @@ pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
             };
             Source::Once(Some(exec::start(Action::Listen, endpoint, &command)?))
         }
+        Target::Ssh { .. } => return Err(ssh::not_listened(endpoint)),
         Target::Serial { path, settings } => {
             Source::Serial(Box::new(SerialListener::new(endpoint, path, settings)?))
         }

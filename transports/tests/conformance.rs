@@ -129,10 +129,28 @@ async fn framed() {
 
 type Children = Mutex<Vec<Child>>;
 
-/// A command whose other side can be held: its input goes into one named pipe, its output comes from another.
+/// What has its input go into one named pipe, and its output come from another.
+fn through_pipes(into: &Path, from: &Path) -> String {
+    // "up" is opened first: once "down" can be opened, the command has both, and nobody is left waiting
+    // in an open for an end that was dropped meanwhile.
+    let (into, from) = (into.display(), from.display());
+    format!("exec 3>{into}; cat <{from} 3>&- & exec cat >&3 3>&-")
+}
+
+/// A command whose other side can be held.
 async fn exec_pair(dir: &Path, n: u32, children: &Children) -> (Stream, Stream) {
     let (up, down) = (dir.join(format!("up{n}")), dir.join(format!("down{n}")));
-    for fifo in [&up, &down] {
+    let command = format!("exec:sh -c '{}'", through_pipes(&up, &down));
+    command_pair(&command, &up, &down, children).await
+}
+
+async fn command_pair(
+    command: &str,
+    up: &Path,
+    down: &Path,
+    children: &Children,
+) -> (Stream, Stream) {
+    for fifo in [up, down] {
         let made = tokio::process::Command::new("mkfifo")
             .arg(fifo)
             .status()
@@ -141,17 +159,12 @@ async fn exec_pair(dir: &Path, n: u32, children: &Children) -> (Stream, Stream) 
         assert!(made.success());
     }
     // Open before the command starts, which would wait for a reader otherwise.
-    let receiver = pipe::OpenOptions::new().open_receiver(&up).unwrap();
-    // "up" is opened first: once "down" can be opened, the command has both, and nobody is left waiting
-    // in an open for an end that was dropped meanwhile.
-    let (into, from) = (up.display(), down.display());
-    let script = format!("exec 3>{into}; cat <{from} 3>&- & exec cat >&3 3>&-");
-    let command = format!("exec:sh -c '{script}'");
-    let mut stream = dial(&endpoint(&command)).await.unwrap();
+    let receiver = pipe::OpenOptions::new().open_receiver(up).unwrap();
+    let mut stream = dial(&endpoint(command)).await.unwrap();
     // Dropping the stream must not kill it before it has passed everything on.
     children.lock().unwrap().extend(stream.take_child());
     let sender = loop {
-        match pipe::OpenOptions::new().open_sender(&down) {
+        match pipe::OpenOptions::new().open_sender(down) {
             Ok(sender) => break sender,
             // Nobody has it open for reading yet.
             Err(_) => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
@@ -263,6 +276,62 @@ async fn exec() {
         async move { exec_pair(&dir, n, &children).await }
     };
     check_streams(&Options::default(), make).await.unwrap();
+}
+
+/// Run by [`ssh`], with an `ssh` of its own in front of the system's.
+#[tokio::test]
+#[ignore = "run by the test `ssh`"]
+async fn behind_an_ssh() {
+    // Nothing to be done by itself.
+    let Some(dir) = std::env::var_os("CEPA_TEST_SSH").map(std::path::PathBuf::from) else {
+        return;
+    };
+    let mut n = 0;
+    let children = Arc::new(Children::default());
+    let make = || {
+        n += 1;
+        let (dir, children) = (dir.clone(), Arc::clone(&children));
+        async move {
+            let (up, down) = (dir.join(format!("up{n}")), dir.join(format!("down{n}")));
+            command_pair(
+                &format!("ssh:{n},service=db=unix:/x"),
+                &up,
+                &down,
+                &children,
+            )
+            .await
+        }
+    };
+    check_streams(&Options::default(), make).await.unwrap();
+}
+
+#[test]
+fn ssh() {
+    let dir = tempfile::tempdir().unwrap();
+    let (up, down) = (dir.path().join("up$host"), dir.path().join("down$host"));
+    // It has the host before the far end's command, which is the last word.
+    let script = format!(
+        "#!/bin/sh\nfor word; do host=$last last=$word; done\n\
+         [ \"$last\" = 'cepa serve stdio: --allow any --service=db=unix:/x' ] || exit 9\n{}\n",
+        through_pipes(&up, &down)
+    );
+    let program = dir.path().join("ssh");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(
+        &program,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "behind_an_ssh"])
+        .env("PATH", format!("{}:{path}", dir.path().display()))
+        .env("CEPA_TEST_SSH", dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "{said}");
 }
 
 /// A client's line and the server's: its shutdown tells nothing, and what it reads ends with an error.

@@ -144,6 +144,11 @@ async fn unix() {
 }
 
 #[tokio::test]
+async fn ssh_is_only_dialled() {
+    listen_fails("ssh:host", Kind::Invalid, &["only be dialled", "stdio:"]).await;
+}
+
+#[tokio::test]
 async fn exec() {
     let dir = tempfile::tempdir().unwrap();
     let unknown = "exec:no-such-command-of-cepa a b";

@@ -23,6 +23,9 @@ Where only the web is let through (passwords and headers are shown as ***):
 Where only UDP is let through (peers are known by their keys, as always):
   quic:HOST:PORT
 
+Where there is a login (docs/ADDRESSES.md says what runs at the far end):
+  ssh:me@server:2222,service=db=unix:/run/db.sock
+
 With several networks:
   tcp:HOST:PORT,bind=192.0.2.1,interface=eth1,mark=42
 

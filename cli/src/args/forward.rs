@@ -27,10 +27,9 @@ Ctrl-C and SIGTERM end it with exit code 0 once it listens. The second one ends
 it at once. On a terminal the last line shows the bytes to the peer (out) and
 from it (in), their rates, and the open connections; -q leaves it out.
 
-Example:
-  cepa forward -L 5433=db --expect PEERID \\
-      'exec:ssh host cepa serve stdio: --service db=unix:/db.sock --allow ID'
-where PEERID is the host's peer id and ID this machine's.")]
+Through ssh (ssh:[USER@]HOST[:PORT]) SERVICE may be an address there, as with
+ssh -L: a port, HOST:PORT or a path; -D and -R need nothing at the far end.
+  cepa forward ssh:server -L 5433=/run/db.sock -L 8080=80")]
 pub(crate) struct Forward {
     /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
     /// listens, its own address (cepa://PEERID@HINT,HINT), or a ticket or short code

@@ -147,8 +147,8 @@ pub(crate) enum LogFormat {
 /// Whether an address of a peer may lead through something else than the network.
 #[derive(Debug, Args)]
 pub(crate) struct LocalHints {
-    /// Let cepa:// addresses run commands and open devices or sockets on this machine (exec:, serial:,
-    /// unix:). By default they lead only to network connections
+    /// Let cepa:// addresses run commands and open devices or sockets on this machine (exec:, ssh:,
+    /// serial:, unix:). By default they lead only to network connections
     #[arg(long = "local-hints")]
     pub(crate) allowed: bool,
 }

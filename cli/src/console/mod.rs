@@ -57,6 +57,7 @@ use tokio::io::{
 use tokio::time::sleep;
 
 use crate::args;
+use crate::behind_ssh;
 use crate::chosen;
 use crate::connect::{reset_by_peer, service};
 use crate::connection::{Connected, OnLine};
@@ -80,6 +81,7 @@ use wire::{Message, Status};
 
 pub(crate) async fn run(mut args: args::Console) -> Result<(), Failure> {
     let identity = id::load(&args.dialling.identity)?;
+    behind_ssh::service(&mut args.address, &mut args.service)?;
     let service = service(&args.address, &args.service)?;
     if args.attach.is_some() && service.is_empty() {
         return Err(Failure::new(

@@ -160,7 +160,6 @@ fn a_protocol_through_ssh_or_docker_exec() {
     laptop.ssh_to(server);
     laptop.docker_exec_to(container);
     walk.learn("ab2…", &laptop.id());
-    walk.learn("cd4…", &server.id());
     walk.learn("ef6…", &container.id());
     let _db = server.web("/run/db.sock", "rows");
     laptop.write("/home/laptop/file", noise(300_000));

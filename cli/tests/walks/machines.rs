@@ -312,7 +312,10 @@ impl Machine {
     /// `ssh NAME WORDS…` reaches this machine as the program does: the words are joined, and a shell there reads them.
     pub(crate) fn ssh_to(&self, other: &Self) {
         let enter = other.enter().join(" ");
-        let script = format!("#!/bin/sh\nshift\nexec {enter} sh -c \"$*\"\n");
+        let script = format!(
+            "#!/bin/sh\nwhile :; do\n    case $1 in\n    --) shift; break ;;\n    -*) shift ;;\n    *) break ;;\n    esac\ndone\n\
+             shift\nexec {enter} sh -c \"$*\"\n"
+        );
         self.stand_in("ssh", &script);
     }
 

@@ -87,14 +87,14 @@ fn a_protocol_through_the_stdio_of_ssh() {
     laptop.ssh_to(server);
     let _db = server.web("/run/db.sock", "rows");
 
+    let forwarding = walk.start(laptop, "listening on ");
+    assert_eq!(laptop.run("curl -sS http://127.0.0.1:5433"), "rows\n");
+    forwarding.interrupt();
     for (machine, short) in [(laptop, "ab2…"), (server, "cd4…")] {
         let said = walk.run(machine);
         let id = said.split_whitespace().find(|word| word.len() == 52);
         walk.learn(short, id.unwrap_or_else(|| panic!("{said}")));
     }
-    let forwarding = walk.start(laptop, "listening on ");
-    assert_eq!(laptop.run("curl -sS http://127.0.0.1:5433"), "rows\n");
-    forwarding.interrupt();
 
     // Only the server knows where the wiki is: at a public address, which leads nowhere but through this cable.
     let wiki_is_at = "93.184.215.14";

@@ -364,6 +364,7 @@ pub fn place_of(address: &Endpoint) -> Option<String> {
         Target::Exec { .. } => Some(address.target().to_string()),
         // A comma in the path itself is printed as %2C.
         Target::Tcp { .. }
+        | Target::Ssh { .. }
         | Target::Ws { .. }
         | Target::Quic { .. }
         | Target::Unix { .. }

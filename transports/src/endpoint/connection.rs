@@ -1,4 +1,4 @@
-//! The typed form of network connections: how TCP is kept, what proxy it goes by, and what a WebSocket is made of. As in `types`,
+//! The typed form of connections: how TCP is kept, what proxy it goes by, what a WebSocket is made of, what is served behind ssh. As in `types`,
 //! nothing here knows its text.
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -197,4 +197,14 @@ impl WsSettings {
     pub fn proxy(&self) -> Option<&Proxy> {
         self.tcp.proxy.as_deref()
     }
+}
+
+/// What `cepa serve` is told at the far end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SshSettings {
+    /// Its services, each as `--service` takes it. Default none: ssh's own configuration there may say them (`command=` of
+    /// `authorized_keys`).
+    pub services: Vec<String>,
+    /// Where it may listen for us, each as `--allow-remote` takes it. Default nowhere.
+    pub allow_remote: Vec<String>,
 }

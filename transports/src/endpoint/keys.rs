@@ -4,7 +4,8 @@ use strsim::osa_distance;
 
 /// The word in front of the first `:` of an address without layers, for each transport there is, in the order in which messages list them.
 pub const SCHEMES: &[&str] = &[
-    "tcp", "ws", "wss", "quic", "unix", "stdio", "fd", "exec", "serial", "rfc2217", "pty", "memory",
+    "tcp", "ws", "wss", "quic", "unix", "stdio", "fd", "exec", "ssh", "serial", "rfc2217", "pty",
+    "memory",
 ];
 
 /// The keys of whatever goes over a TCP connection that it dials, and then its own.
@@ -30,6 +31,7 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
         "quic" => &["keepalive", "bind", "interface", "mark", "proxy"],
         "unix" => &["mode", "group", "framed"],
         "exec" => &["dir", "pty"],
+        "ssh" => &["service", "allow-remote"],
         "serial" => &[
             "baud",
             "data",
@@ -58,7 +60,7 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
 }
 
 /// The keys that may stand more than once.
-pub(super) const REPEATED: &[&str] = &["header"];
+pub(super) const REPEATED: &[&str] = &["header", "service", "allow-remote"];
 
 /// The keys that may stand without a value, for `yes`.
 pub(super) const BARE: &[&str] = &["framed"];

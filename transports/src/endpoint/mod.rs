@@ -18,6 +18,7 @@
 //! | `stdio` | nothing: standard input and output of this process | none |
 //! | `fd` | `N` for both directions, or `R,W` (read from R, write to W) | none |
 //! | `exec` | a command line | `dir=PATH` (this process's own directory) `pty=yes,no` (no) |
+//! | `ssh` | `[USER@]HOST[:PORT]`; an IPv6 address stands in brackets | `service=[NAME=]ADDR` and `allow-remote=PLACE`, as often as needed (none) |
 //! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) `lock=yes,no,PATH` (where it can be made) `dtr=keep,on,off` (keep) `rts=keep,on,off` (keep) `rs485=keep,on,off` (keep), with `on` also `rts-on-send=high,low` (high) `rts-before=0..100` (0) `rts-after=0..100` (0) `rx-during-tx=yes,no` (no) `mtu=64..4096` (none) `duplex=full,half` (full) |
 //! | `rfc2217` | `HOST:PORT` of a serial server | `keepalive=`, `user-timeout=`, `nodelay=`, `bind=`, `interface=`, `mark=` and `proxy=` as with `tcp`, `baud=`, `data=`, `parity=`, `stop=`, `flow=`, `dtr=`, `rts=`, `mtu=` and `duplex=` as with `serial` |
 //! | `pty` | `PATH` of the link to make | none |
@@ -51,6 +52,7 @@ mod connection;
 mod escape;
 mod keys;
 mod options;
+mod others;
 mod parse;
 mod print;
 mod print_connection;
@@ -58,11 +60,12 @@ mod proxy;
 mod secret;
 mod serial;
 mod socket;
+mod ssh;
 mod types;
 mod ws;
 
 pub use connection::{
-    Proxy, ProxyKind, ProxyLogin, QuicSettings, TcpSettings, TcpWay, WsSettings, WsTls,
+    Proxy, ProxyKind, ProxyLogin, QuicSettings, SshSettings, TcpSettings, TcpWay, WsSettings, WsTls,
 };
 pub use keys::SCHEMES;
 pub use parse::ParseError;

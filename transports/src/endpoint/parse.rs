@@ -14,6 +14,7 @@ use super::options::{
 use super::secret::hidden;
 use super::serial::{rfc2217, serial};
 use super::socket;
+use super::ssh::ssh;
 use super::types::{Endpoint, Escapes, Layer, LinkSettings, Target};
 use super::ws::ws;
 use crate::text::clean;
@@ -163,6 +164,7 @@ fn parse(text: &str) -> Result<Endpoint, Wrong> {
         }
         "fd" => fd(target, start)?,
         "exec" => exec(target, start)?,
+        "ssh" => ssh(target, start)?,
         "serial" => serial(target, start)?,
         "rfc2217" => rfc2217(target, start)?,
         "pty" => {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::escape::{escape, escape_path};
 use super::print_connection::{self, place};
+use super::ssh;
 use super::types::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, ModemLine, Parity,
     Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target,
@@ -140,6 +141,12 @@ impl Target {
                     Ok(())
                 }
             }
+            Self::Ssh {
+                user,
+                host,
+                port,
+                settings,
+            } => ssh::print(f, user.as_deref(), host, *port, settings),
             Self::Serial { path, settings } => {
                 escape_path(f, path)?;
                 serial(f, settings)

@@ -56,7 +56,7 @@ pub fn hidden(text: &str) -> String {
         rest = after;
     }
     out.push_str(&urls(rest));
-    ws_logins(&out)
+    ssh_passwords(&ws_logins(&out))
 }
 
 /// `ws:user@`, which is what somebody may make of a URL.
@@ -83,6 +83,32 @@ fn ws_logins(text: &str) -> String {
     out.push_str(rest);
     out
 }
+
+/// `ssh:user:password@`, of which ssh takes no more than the user.
+fn ssh_passwords(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, place)) = rest.split_once(SSH) {
+        out.push_str(before);
+        out.push_str(SSH);
+        rest = place;
+        let end = place.find([',', '?', ';', ' ']).unwrap_or(place.len());
+        let login = place.get(..end).and_then(|place| place.rsplit_once('@'));
+        let Some((login, _)) = login else {
+            continue;
+        };
+        if let Some((user, mark, _)) = split_mark(login, ":", "%3a") {
+            out.push_str(user);
+            out.push_str(mark);
+            out.push_str(Secret::HIDDEN);
+            rest = place.get(login.len()..).unwrap_or("");
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+const SSH: &str = "ssh:";
 
 /// The first of the schemes of WebSockets.
 fn next_ws(text: &str) -> Option<(usize, &'static str)> {
@@ -323,6 +349,8 @@ mod tests {
             ("ws://u:pw@h:1/", "ws://u:***@h:1/"),
             ("ws://token@h:1/", "ws://***@h:1/"),
             ("wss:token@h:1/ ws:u:p@h:1", "wss:***@h:1/ ws:***@h:1"),
+            ("ssh:me@h ssh:me:p@w@h:2", "ssh:me@h ssh:me:***@h:2"),
+            ("exec:ssh host: ssh:h", "exec:ssh host: ssh:h"),
             ("cepa://ID@ws:h:1/a@b", "cepa://ID@ws:h:1/a@b"),
             (
                 "tcp:h:1,proxy=http://token@p:1",

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use super::{
     DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
     Proxy, ProxyKind, ProxyLogin, QuicSettings, Rfc2217Settings, Rs485, Rs485Mode, SerialLock,
-    SerialSettings, StopBits, Target, TcpSettings, TcpWay, UnixSettings, WsSettings, WsTls,
+    SerialSettings, SshSettings, StopBits, Target, TcpSettings, TcpWay, UnixSettings, WsSettings,
+    WsTls,
 };
 use crate::network::Network;
 
@@ -57,6 +58,10 @@ fn canonical_texts() {
         "mux+tls+wss:h:443/cepa,ping=no",
         "wss:h:443/,pin=sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         "wss:h:443/,keepalive=no,cert=/etc/a b.pem,key=/k",
+        "ssh:server",
+        "ssh:me@server.example:2222",
+        "ssh:[fe80::1%eth0]:22,service=5432",
+        "mux+tls+ssh:h,service=db=unix:/run/db.sock%2Cframed,service=up=exec:sh -c 'a; b',allow-remote=0.0.0.0:8080",
         "unix:/s,mode=0660,group=dialout",
         "unix:/s,framed",
         "unix:/s,mode=0600,group=g,framed",
@@ -293,6 +298,7 @@ fn what_a_target_can_do() {
         ("fd:3", [false, false, false, false, true]),
         ("exec:x", [false, false, false, false, true]),
         ("exec:x,pty=yes", [false, false, false, false, true]),
+        ("ssh:x", [false, false, false, false, true]),
         ("serial:/x", [false, true, false, false, false]),
         ("tcp:h:1,bind=::1", [true, false, false, true, false]),
         ("quic:h:1", [true, false, true, true, false]),
@@ -889,6 +895,32 @@ fn any_rfc2217() -> BoxedStrategy<Target> {
         .boxed()
 }
 
+fn any_ssh() -> BoxedStrategy<Target> {
+    let name = || "[a-z0-9._][a-z0-9._-]{0,5}";
+    let host = prop_oneof![
+        name().prop_map(|host| host),
+        any::<std::net::Ipv6Addr>().prop_map(|at| at.to_string())
+    ];
+    let values = || prop::collection::vec("[^\\p{Cc}]{1,9}", 0..3);
+    (
+        prop::option::of(name()),
+        host,
+        prop::option::of(1..=u16::MAX),
+        values(),
+        values(),
+    )
+        .prop_map(|(user, host, port, services, allow_remote)| Target::Ssh {
+            user,
+            host,
+            port,
+            settings: Box::new(SshSettings {
+                services,
+                allow_remote,
+            }),
+        })
+        .boxed()
+}
+
 fn any_target() -> impl Strategy<Value = Target> {
     let argv =
         ("[^\0]{1,10}", prop::collection::vec(any_text(), 0..5)).prop_map(|(first, rest)| {
@@ -920,6 +952,7 @@ fn any_target() -> impl Strategy<Value = Target> {
         (0..1000u32, 0..1000u32).prop_map(|(read, write)| Target::Fd { read, write }),
         (argv, prop::option::of(any_path()), any::<bool>())
             .prop_map(|(argv, dir, pty)| Target::Exec { argv, dir, pty }),
+        any_ssh(),
         (any_path(), any_settings()).prop_map(|(path, settings)| Target::Serial { path, settings }),
         any_rfc2217(),
         any_path().prop_map(|path| Target::Pty { path }),
@@ -951,6 +984,7 @@ proptest! {
         "wss?:h:1/[a-z]?[,?](host|header|ping|pin|proxy)=[ -~]{0,30}",
         "tcp:h:1,proxy=(socks5|socks5h|http)://[a-z:@%0-9\\[\\]]{0,20}:1",
         "exec:[a-c,?=&dir'\"\\\\# %]{0,20}",
+        "ssh:([a-c-]{0,3}@)?[a-c\\[\\]:1-]{0,9}(:[0-9]{1,3})?([,?](service|allow-remote)=[ -~]{0,9}){0,2}",
         "rfc2217:h:1[,?](baud|keepalive|flow|dtr)=[0-9a-z]{1,3}([,&](parity|mtu|proxy|rts)=[0-9a-z]{1,3}){0,2}",
         "serial:/d[,?](baud|data|flow|stop)=[0-9a-z]{1,3}([,&](baud|data|flow|stop)=[0-9a-z]{1,3}){0,2}",
     ]) {
@@ -984,4 +1018,38 @@ fn what_is_for_others_leaves_out_this_machine_s_own_way() {
     ] {
         assert_eq!(parse(text).for_others().to_string(), others);
     }
+}
+
+#[test]
+fn what_ssh_is_given_begins_no_option_and_holds_nothing_for_a_shell() {
+    for (text, column, expected) in [
+        ("ssh:", 5, "a host"),
+        ("ssh:-oProxyCommand=x", 5, "cannot begin with \"-\""),
+        ("ssh:-l@h", 5, "cannot begin with \"-\""),
+        ("ssh:me@-h", 8, "cannot begin with \"-\""),
+        ("ssh:a b", 6, "letters, digits"),
+        ("ssh:a;b", 6, "letters, digits"),
+        ("ssh:$(x)@h", 5, "letters, digits"),
+        ("ssh:a`b`@h", 6, "letters, digits"),
+        ("ssh:@h", 5, "a user before"),
+        ("ssh:me:secret@h", 7, "letters, digits"),
+        ("ssh:h:", 7, "a port"),
+        ("ssh:h:0", 7, "a port, 1 to 65535"),
+        ("ssh:h:65536", 7, "a port"),
+        ("ssh:::1", 5, "in brackets"),
+        ("ssh:[x]", 6, "an IPv6 address"),
+        ("ssh:[::1]x", 10, "\":PORT\""),
+        ("ssh://h", 5, "without \"//\""),
+        ("ssh:h/x", 6, "letters, digits"),
+        ("ssh:h,user=x", 7, "service, allow-remote"),
+        ("ssh:h,service=", 15, "service=[NAME=]ADDR"),
+        ("ssh:h,service=a%0Ab", 15, "without control characters"),
+    ] {
+        let error = text.parse::<Endpoint>().unwrap_err();
+        assert_eq!(error.position(), column, "{error}");
+        assert!(error.expected().contains(expected), "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+    let many = format!("ssh:h{}", ",service=1".repeat(17));
+    assert!(many.parse::<Endpoint>().is_err());
 }

@@ -1,7 +1,7 @@
 //! The typed form of an address. Nothing here knows its text; see `parse` and `print`.
 use std::path::PathBuf;
 
-use super::connection::{QuicSettings, TcpSettings, WsSettings};
+use super::connection::{QuicSettings, SshSettings, TcpSettings, WsSettings};
 use crate::rate::Rate;
 
 /// A parsed address: layers, and what carries the bytes below them.
@@ -50,34 +50,6 @@ impl Endpoint {
     /// See [`Target::is_line`].
     pub fn is_line(&self) -> bool {
         self.target.is_line()
-    }
-
-    /// The address for somebody else: the place, without what this machine puts into its own way there. A proxy and its password, the
-    /// headers of a request, the way out (`bind`, `interface`, `mark`) and the files of a listener are of no use elsewhere, and nobody
-    /// else's business.
-    #[must_use]
-    pub fn for_others(&self) -> Self {
-        let mut others = self.clone();
-        let tcp = match &mut others.target {
-            Target::Tcp { settings, .. } => Some(settings),
-            Target::Ws { settings, .. } => {
-                settings.headers.clear();
-                if let Some(tls) = &mut settings.tls {
-                    (tls.cert, tls.key) = (None, None);
-                }
-                Some(&mut settings.tcp)
-            }
-            Target::Rfc2217 { settings, .. } => Some(&mut settings.tcp),
-            Target::Quic { settings, .. } => {
-                (settings.way, settings.proxy) = (None, None);
-                None
-            }
-            _ => None,
-        };
-        if let Some(tcp) = tcp {
-            (tcp.way, tcp.proxy, tcp.proxy_from) = (None, None, None);
-        }
-        others
     }
 
     /// See [`Target::is_network`].
@@ -274,6 +246,17 @@ pub enum Target {
         /// It gets a terminal of its own (a pty) instead of pipes.
         pty: bool,
     },
+    /// The stdio of the user's own `ssh`, which has `cepa serve stdio:` run at the far end.
+    Ssh {
+        /// The user there; as `ssh_config` says where absent.
+        user: Option<String>,
+        /// A name as `ssh` takes it, or an address; IPv6 without its brackets.
+        host: String,
+        /// As `ssh_config` says where absent.
+        port: Option<u16>,
+        /// What is served there.
+        settings: Box<SshSettings>,
+    },
     /// A serial line.
     Serial {
         /// The device.
@@ -315,6 +298,7 @@ impl Target {
             Self::Stdio
             | Self::Fd { .. }
             | Self::Exec { .. }
+            | Self::Ssh { .. }
             | Self::Serial { .. }
             | Self::Pty { .. } => false,
         }
@@ -389,6 +373,7 @@ impl Target {
             Self::Stdio => "stdio",
             Self::Fd { .. } => "fd",
             Self::Exec { .. } => "exec",
+            Self::Ssh { .. } => "ssh",
             Self::Serial { .. } => "serial",
             Self::Rfc2217 { .. } => "rfc2217",
             Self::Pty { .. } => "pty",
