@@ -199,7 +199,8 @@ impl Relays {
 
     /// Registers at a relay, and stays registered until [`unregister`](Self::unregister) or the end of the node: renews in
     /// time, dials again when the session is lost, and asks again when it was refused. Returns after the first attempt, and
-    /// at once where it is registered there already. Another address of the same relay is one more way to it.
+    /// at once where it is registered there already. Another address of the same relay is one more way to it. Where another
+    /// registration of this node has gone to that relay, this one goes to another one of its fleet: the node is at two then.
     ///
     /// # Errors
     /// What came of the first attempt. Where it [may work later](RegisterError::is_retryable) it is tried on in any case.
@@ -298,9 +299,9 @@ async fn stay(node: &Node, state: &State, home: PeerId, another: &Notify) {
     // At a relay that is about to end, until there is another one.
     let mut leaving: Option<Box<Registration>> = None;
     loop {
+        state.stands_otherwise(home);
         let Some(place) = &round.at else {
             // The others of this node are at all that there are; one of them may go.
-            state.stands_otherwise(home);
             tokio::select! {
                 () = backoff.wait() => {}
                 () = another.notified() => {}
