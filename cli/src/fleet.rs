@@ -14,7 +14,7 @@ use cepa::identity::PeerId;
 use cepa::node::Hint;
 use cepa::protocols::relay::RelayConfig;
 use cepa::protocols::relay::fleet::{Fleet, FleetConfig, FleetStats};
-use cepa_fleet::etcd::{BadTls, EtcdError, Login, Options, Tls};
+use cepa_fleet::etcd::{BadCertificate, BadTls, EtcdError, Login, Options, Tls};
 use cepa_fleet::{FleetAddress, Health, Keeper, StoreEvent, check};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -169,6 +169,16 @@ fn wrong(address: &FleetAddress, error: &EtcdError) -> Failure {
         EtcdError::Tls { .. } if address.is_tls() => (
             Code::Identity,
             "give the authority of its certificate with --fleet-ca FILE",
+        ),
+        EtcdError::Certificate { why, .. } => (
+            Code::Identity,
+            match why {
+                BadCertificate::OfAuthority => {
+                    "give etcd one with CA:FALSE (openssl req -x509 -addext basicConstraints=critical,CA:FALSE), and --fleet-ca the same, or who signed it"
+                }
+                BadCertificate::Name => "write a host at --fleet that it names, or make a new one",
+                _ => "make a new one, or set the clock of this machine",
+            },
         ),
         EtcdError::NoLogin => (Code::Refused, "leave out --fleet-login"),
         EtcdError::Login(_) => (Code::Refused, "give --fleet-login FILE with USER:PASSWORD"),

@@ -548,3 +548,61 @@ fn relays_start_without_etcd_and_find_each_other_when_it_comes() {
     etcd.start_again(0).unwrap();
     fleet.reaches_in_time(1, &one);
 }
+
+/// An image of a machine that was copied with its key.
+#[test]
+fn two_relays_with_one_identity_both_warn() {
+    let Some(etcd) = etcd(1) else { return };
+    let mut fleet = Fleet::start(2, &etcd.hosts());
+    fleet.whole();
+    let identity = fleet.place.text("relay0.pem");
+    let mut words = vec!["relay", "tcp:127.0.0.1:0", "--identity", &identity];
+    let store = fleet.store.clone();
+    words.extend(["--allow", "any", "--fleet", &store, "--fleet-peer"]);
+    let other = fleet.ids[1].clone();
+    words.push(&other);
+    let mut image = Server::start_at(&fleet.place, &words, "relaying on ");
+    let warning = format!(
+        "warning: another relay uses this identity in the fleet ({})",
+        fleet.ids[0]
+    );
+    image.wait_for(&warning);
+    fleet.server(0).wait_for(&warning);
+}
+
+/// When it ends, a relay gives circuits 3 s, though it is known to nobody any more.
+#[test]
+fn a_relay_that_ends_waits_for_its_circuits_and_no_longer() {
+    let Some(etcd) = etcd(1) else { return };
+    let mut fleet = Fleet::start(2, &etcd.hosts());
+    // Registered elsewhere: there is nobody who has to move first.
+    let (_node, id) = fleet.node("one", &[1]);
+    fleet.reaches_in_time(0, &id);
+    let mut standing = Open::new(&fleet, 0, &id);
+    let key = format!("cepa/m/{}", fleet.ids[0]);
+    let is_entered = || {
+        !etcd
+            .ctl(["get", "--keys-only", &key])
+            .unwrap()
+            .trim()
+            .is_empty()
+    };
+    assert!(is_entered());
+    fleet.server(0).signal("TERM");
+    let mut entered = Instant::now();
+    loop {
+        let look = Instant::now();
+        if !is_entered() {
+            break;
+        }
+        entered = look;
+    }
+    // It was entered at that time, so that its 3 s have begun later.
+    assert_eq!(fleet.relays[0].take().unwrap().finish().0, Some(0));
+    let waited = entered.elapsed();
+    assert!(waited >= Duration::from_secs(3), "{waited:?}");
+    // By then the circuit is gone.
+    let mut rest = String::new();
+    standing.from.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+}

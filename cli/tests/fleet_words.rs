@@ -150,3 +150,88 @@ fn what_is_wrong_is_said_in_one_line_before_it_listens() {
     let line = relay(&["--fleet", &store, "--fleet-login", &login], 7);
     assert!(line.contains("the user or password is refused"), "{line}");
 }
+
+/// A certificate of 127.0.0.1 that has signed itself, and its key, in files.
+fn self_signed(
+    place: &Place,
+    change: impl FnOnce(&mut rcgen::CertificateParams),
+) -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    change(&mut params);
+    let (cert_file, key_file) = (place.text("etcd.pem"), place.text("etcd-key.pem"));
+    std::fs::write(&cert_file, params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    (cert_file, key_file)
+}
+
+fn etcd_with(place: &Place, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Option<Etcd> {
+    if testkit::program().is_none() {
+        skipped("etcd can not be found: install etcd-server, whose own daemon is not used");
+        return None;
+    }
+    let (cert, key) = self_signed(place, change);
+    let options = ["--cert-file", &cert, "--key-file", &key];
+    Some(Etcd::with(1, "https", &options).expect("an etcd that starts"))
+}
+
+/// What `openssl req -x509` makes is an authority of its own, and the first that anybody tries.
+#[test]
+fn a_certificate_that_etcd_may_not_show_is_said_in_one_plain_line() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, SanType};
+    type Change = fn(&mut CertificateParams);
+    let cases: [(Change, &str, &str); 3] = [
+        (
+            |it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
+            "is an authority's own (CA:TRUE), which no server may show",
+            "basicConstraints=critical,CA:FALSE",
+        ),
+        (
+            |it| it.subject_alt_names = vec![SanType::DnsName("etcd.example".try_into().unwrap())],
+            "is for another name or address",
+            "write a host at --fleet that it names",
+        ),
+        (
+            |it| it.not_after = rcgen::date_time_ymd(2020, 1, 1),
+            "has expired",
+            "make a new one",
+        ),
+    ];
+    for (change, why, next) in cases {
+        let place = Place::new();
+        let Some(etcd) = etcd_with(&place, change) else {
+            return;
+        };
+        let (file, _) = place.identity("relay.pem");
+        let store = format!("etcds://{}/x", etcd.hosts());
+        let (base, ca) = (["relay", "tcp:127.0.0.1:0"], place.text("etcd.pem"));
+        let words = ["--identity", &file, "--allow", "any", "--fleet", &store];
+        let words = [&base[..], &words, &["--fleet-ca", &ca]].concat();
+        let line = place.fails(&words, 3);
+        assert!(line.contains(why) && line.contains(next), "{line}");
+        for raw in ["invalid peer", "Other", "EndEntity", "InvalidCertificate"] {
+            assert!(!line.contains(raw), "{line}");
+        }
+    }
+}
+
+/// What the line says helps.
+#[test]
+fn a_certificate_that_has_signed_itself_and_is_no_authority_is_one_for_etcd() {
+    let place = Place::new();
+    let Some(etcd) = etcd_with(&place, |_| ()) else {
+        return;
+    };
+    let (file, _) = place.identity("relay.pem");
+    let store = format!("etcds://{}/x", etcd.hosts());
+    let (base, ca) = (["relay", "tcp:127.0.0.1:0"], place.text("etcd.pem"));
+    let words = ["--identity", &file, "--allow", "any", "--fleet", &store];
+    let words = [&base[..], &words, &["--fleet-ca", &ca]].concat();
+    let mut relay = Server::start_at(&place, &words, "relaying on ");
+    let is_there = |line: &String| line.contains("fleet: etcd at ");
+    if !relay.seen().iter().any(is_there) {
+        relay.wait_for("fleet: etcd at ");
+    }
+    let warned = relay.seen().iter().any(|line| line.contains("no etcd"));
+    assert!(!warned, "{:?}", relay.seen());
+}

@@ -481,6 +481,12 @@ impl Node {
         self.core.shares.take(holder, wanted)
     }
 
+    /// Bytes that may wait of one peer.
+    #[cfg(feature = "mesh")]
+    pub(crate) fn receive_memory_a_peer(&self) -> usize {
+        self.core.config.shares.receive_memory_a_peer
+    }
+
     /// Who a peer is to the pools.
     fn holder(&self, peer: PeerId) -> Holder {
         let live = self.core.chosen(peer);

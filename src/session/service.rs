@@ -188,6 +188,8 @@ pub mod reserved {
     pub const RELAY_CIRCUIT: &str = "cepa.relay.circuit";
     /// At a relay, opened by another one of its fleet: a circuit for somebody to a peer that is registered there.
     pub const RELAY_MEMBER: &str = "cepa.relay.member";
+    /// The same: how many registrations a peer has there.
+    pub const RELAY_HOLDS: &str = "cepa.relay.holds";
     /// At a relay: where it sees the opener.
     pub const RELAY_SEEN: &str = "cepa.relay.seen";
     /// At a peer that is reached through a relay: let us try for a direct path.
@@ -311,6 +313,7 @@ mod tests {
             reserved::CODE_USE,
             reserved::RELAY_CIRCUIT,
             reserved::RELAY_MEMBER,
+            reserved::RELAY_HOLDS,
             reserved::RELAY_SEEN,
             reserved::NAT,
             reserved::INTRODUCTION,

@@ -5,10 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use cepa::identity::PeerId;
-use cepa::node::{Access, AttemptError, DialError, NodeConfig, PeerAddr, ReachError};
+use cepa::node::{
+    Access, Admission, AttemptError, Call, DialError, NodeConfig, PeerAddr, Protocol, ReachError,
+};
 use cepa::protocols::relay::fleet::{Batch, Change, Fleet, FleetConfig};
-use cepa::protocols::relay::{RegisterError, RelayConfig, RelayError, Status};
+use cepa::protocols::relay::{RegisterError, Registration, RelayConfig, RelayError, Status, take};
 use cepa::session::OpenError;
+use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -629,6 +632,245 @@ async fn what_one_peer_may_have_it_may_have_in_the_whole_fleet() {
     eventually(|| !third.relays.registered().is_empty()).await;
 }
 
+/// Its entries stand in the store until its lease has ended, which may be an hour where the store is away; they keep nobody from going elsewhere.
+#[tokio::test]
+async fn what_a_peer_had_at_a_relay_that_was_killed_counts_for_nothing() {
+    let store = Store::default();
+    let all = fleet_with(2, &store, |_, relay, _| relay.registrations_a_peer = 2).await;
+    let keys = config();
+    let mut instances = Vec::new();
+    for _ in 0..2 {
+        let instance = MeshNode::new(keys.clone());
+        soon(instance.register(&all[0].at)).await.unwrap();
+        all_know(&all, &store).await;
+        instances.push(instance);
+    }
+    // Its lease does not end.
+    all[0].power.cancel();
+    all[0].shell.abort();
+    for instance in &instances {
+        moved(instance, &all, all[0].id()).await;
+    }
+    assert_eq!(all[1].fleet.stats().elsewhere, 1, "the store still has it");
+    // That is all it may have.
+    let error = MeshNode::new(keys).register(&all[1].at).await.unwrap_err();
+    assert!(
+        error.to_string().contains("at most 2 of one peer"),
+        "{error}"
+    );
+}
+
+/// A way to a relay that nothing passes any more once `stop` is, as by a process that was stopped: nobody hears that it is over.
+async fn stopped_by(to: &PeerAddr, stop: CancellationToken) -> PeerAddr {
+    let place = to.hints()[0].to_string().replace("tcp:", "");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let here = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let mut near = listener.accept().await.unwrap().0;
+            let mut far = TcpStream::connect(&place).await.unwrap();
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = stop.cancelled() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    address(&format!("cepa://{}@tcp:{here}", to.peer()))
+}
+
+/// As at one relay alone: a process that was stopped keeps its peer from nothing, and does not keep what it had.
+#[tokio::test]
+async fn what_nobody_answers_for_at_another_member_counts_for_nothing_and_is_ended() {
+    let store = Store::default();
+    let all = fleet_with(2, &store, |_, relay, _| relay.registrations_a_peer = 2).await;
+    let (keys, stop) = (config(), CancellationToken::new());
+    let at = stopped_by(&all[0].at, stop.clone()).await;
+    let mut instances = Vec::new();
+    for _ in 0..2 {
+        let instance = MeshNode::new(keys.clone());
+        soon(instance.register(&at)).await.unwrap();
+        instances.push(instance);
+    }
+    all_know(&all, &store).await;
+    let early = MeshNode::new(keys.clone());
+    soon(early.register(&all[1].at)).await.unwrap_err();
+    early.shutdown(Duration::ZERO).await;
+    let held = || all[0].node.relay_stats().unwrap().registrations;
+    assert_eq!(held(), 2, "all of them answer");
+    stop.cancel();
+    let next = MeshNode::new(keys);
+    soon(next.register(&all[1].at)).await.unwrap();
+    assert_eq!(held(), 0);
+}
+
+/// What a registration of a peer looks like in the store, with the number of them.
+fn registered(count: u8) -> Vec<u8> {
+    vec![0xa3, 0, 1, 1, 0x1b, 0, 0, 0, 1, 0, 0, 0, 0, 4, count]
+}
+
+/// Whoever can write the store says that a peer has all that it may have at a member that does not have it.
+#[tokio::test]
+async fn what_is_forged_in_the_name_of_a_member_fills_nobodys_quota() {
+    let store = Store::default();
+    let all = fleet(2, &store).await;
+    let node = node();
+    // That member does not see it, and so does not put it right.
+    store.cut(all[1].id(), true);
+    store.put(&format!("r/{}/{}", node.id(), all[1].id()), &registered(4));
+    eventually(|| all[0].fleet.stats().elsewhere == 1).await;
+    soon(node.register(&all[0].at)).await.unwrap();
+    assert_eq!(all[0].fleet.stats().elsewhere, 1);
+}
+
+/// A member that has turned bad: says of each peer that it has so many registrations there.
+struct Liar(u8);
+
+impl Protocol for Liar {
+    fn names(&self) -> &[&'static str] {
+        &["cepa.relay.holds"]
+    }
+
+    fn admission(&self, _name: &str) -> Admission {
+        Admission::Access(Access::Anyone)
+    }
+
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let mut stream = call.accept().await.unwrap();
+            let mut asked = [0; 40];
+            stream.read_exact(&mut asked).await.unwrap();
+            assert_eq!(asked[..8], [0, 38, 0xa2, 0, 1, 1, 0x58, 32]);
+            let answer = [0, 5, 0xa2, 0, 1, 1, self.0];
+            stream.write_all(&answer).await.unwrap();
+            let _ = stream.read_u8().await;
+        })
+    }
+}
+
+/// It can keep a peer out, and is named then, so that it can be taken out of the lists. So is one that does not take this relay for one of
+/// its fleet: of that the store is believed.
+#[tokio::test]
+async fn a_member_that_says_it_has_a_peer_is_believed_and_named() {
+    for says in [Some(4), Some(3), None] {
+        let store = Store::default();
+        let (own, other) = (config(), config());
+        let ids = [&own, &other].map(|it| it.stack.identity.peer_id());
+        let member = Member::new(own, &ids, &store, |_, _| {}).await;
+        let other = MeshNode::new(other);
+        if let Some(count) = says {
+            other.add_protocol(Arc::new(Liar(count))).unwrap();
+        }
+        let (_, at) = listening(&other).await;
+        let node = node();
+        let about = about(&at.hints()[0].to_string());
+        store.put(&format!("m/{}", other.id()), &about);
+        store.put(&format!("r/{}/{}", node.id(), other.id()), &registered(5));
+        others_know(std::slice::from_ref(&member.fleet), &store).await;
+        let answer = soon(node.register(&member.at)).await;
+        if says == Some(3) {
+            answer.unwrap();
+            continue;
+        }
+        let Err(RegisterError::Relay(RelayError::Refused { status, reason, .. })) = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(status, Status::Quota);
+        let (short, has) = (other.id().short(), says.unwrap_or(5));
+        assert_eq!(
+            reason,
+            format!(
+                "at most 4 of one peer in the whole fleet: relay {short}… says that it has {has}"
+            )
+        );
+    }
+}
+
+/// The rule is the same at every relay: the newest registration is asked first, wherever it is, and the next one where that does not answer.
+#[tokio::test]
+async fn a_newer_registration_elsewhere_comes_before_an_older_one_here() {
+    let store = Store::default();
+    let all = fleet(2, &store).await;
+    let keys = config();
+    let mut instances = Vec::new();
+    for member in &all {
+        let instance = MeshNode::new(keys.clone());
+        offer_echo(&instance);
+        soon(instance.register(&member.at)).await.unwrap();
+        all_know(&all, &store).await;
+        instances.push(instance);
+    }
+    let id = instances[0].id();
+    for member in &all {
+        let path = reach(&node(), id, &member.at).await.unwrap();
+        assert_eq!(path, via(&all[1]));
+    }
+    // Killed, and the store still has it.
+    all[1].power.cancel();
+    all[1].shell.abort();
+    let path = reach(&node(), id, &all[0].at).await.unwrap();
+    assert_eq!(path, via(&all[0]));
+    assert_eq!(all[0].fleet.stats().elsewhere, 1);
+}
+
+/// All circuits between two relays are in one session, and what waits of them has the memory of one peer.
+#[tokio::test]
+async fn circuits_that_nobody_reads_do_not_hold_up_the_others_of_two_relays() {
+    let store = Store::default();
+    let configs: Vec<_> = (0..2)
+        .map(|_| {
+            let mut config = config();
+            config.shares.receive_memory_a_peer = 4 << 20;
+            config
+        })
+        .collect();
+    let ids: Vec<_> = (configs.iter())
+        .map(|it| it.stack.identity.peer_id())
+        .collect();
+    let mut all = Vec::new();
+    for config in configs {
+        let change = |relay: &mut RelayConfig, _: &mut FleetConfig| relay.rate = 1 << 30;
+        all.push(Member::new(config, &ids, &store, change).await);
+    }
+    let hidden = hidden(&all[1]).await;
+    // A peer that says much as soon as it may, to who does not listen.
+    let (registered, target) = by_hand(&all[1].at).await;
+    let hour = Duration::from_secs(3600);
+    let _registration = Registration::at(&registered, hour).await.unwrap();
+    let (go, may) = watch::channel(false);
+    let flood = tokio::spawn(async move {
+        while let Ok(incoming) = registered.accept().await {
+            let mut may = may.clone();
+            tokio::spawn(async move {
+                let (mut stream, _) = take(incoming).await.unwrap();
+                may.wait_for(|may| *may).await.unwrap();
+                while stream.write_all(&[7; 16 << 10]).await.is_ok() {}
+            });
+        }
+    });
+    all_know(&all, &store).await;
+    let client = node();
+    let to = through(hidden.id(), &all[0].at, "echo");
+    let standing = soon(client.open(&to)).await.unwrap();
+    let (dialler, _) = by_hand(&all[0].at).await;
+    let mut unread = Vec::new();
+    for _ in 0..32 {
+        let circuit = soon(cepa::protocols::relay::dial(&dialler, target)).await;
+        unread.push(circuit.unwrap());
+    }
+    go.send_replace(true);
+    let stats = || all[0].node.relay_stats().unwrap();
+    eventually(|| stats().unread > 0).await;
+    let path = soon(ask(standing, b"hello")).await.unwrap();
+    assert_eq!(path, via(&all[1]));
+    // Half of that memory is theirs all the same.
+    assert!(stats().circuits > 4, "{:?}", stats());
+    drop(unread);
+    flood.abort();
+}
+
 /// Who can write the store leads nobody through a relay that is no member, and can't pass for a peer.
 #[tokio::test]
 async fn forged_entries_lead_nobody_through_a_stranger() {
@@ -905,6 +1147,66 @@ async fn who_asked_for_two_relays_has_two() {
     let mut wanted = [all[1].id(), all[2].id()];
     wanted.sort_unstable();
     eventually(|| hidden.relays.registered() == wanted).await;
+}
+
+/// Also where both relays die at the same time, and each registration looks for another one.
+#[tokio::test]
+async fn two_registrations_that_move_at_once_go_to_two_relays() {
+    let store = Store::default();
+    let all = fleet(4, &store).await;
+    let mut nodes = Vec::new();
+    for _ in 0..6 {
+        let node = hidden(&all[0]).await;
+        soon(node.register(&all[1].at)).await.unwrap();
+        nodes.push(node);
+    }
+    all_know(&all, &store).await;
+    for gone in &all[..2] {
+        gone.kill(&store);
+    }
+    let mut left = [all[2].id(), all[3].id()];
+    left.sort_unstable();
+    for node in &nodes {
+        eventually(|| node.relays.registered() == left).await;
+    }
+}
+
+/// A registration that its own relay had no room for is at another one; who asks for that one as well has a third one for it.
+#[tokio::test]
+async fn who_asks_for_the_relay_that_its_other_registration_has_gone_to_is_at_two() {
+    let store = Store::default();
+    let all = fleet_with(3, &store, |at, relay, _| {
+        relay.registrations = if at == 0 { 1 } else { 100 };
+    })
+    .await;
+    let _occupant = hidden(&all[0]).await;
+    let node = node();
+    soon(node.register(&all[0].at)).await.unwrap_err();
+    let there = moved(&node, &all, all[0].id()).await;
+    soon(node.register(&there.at)).await.unwrap();
+    let mut wanted = [all[1].id(), all[2].id()];
+    wanted.sort_unstable();
+    eventually(|| node.relays.registered() == wanted).await;
+}
+
+/// With one relay left it is there once, and what waits for a second one is told so.
+#[tokio::test]
+async fn two_registrations_are_no_two_at_one_relay() {
+    let store = Store::default();
+    let all = fleet(2, &store).await;
+    let node = hidden(&all[0]).await;
+    all_know(&all, &store).await;
+    all[0].kill(&store);
+    let there = moved(&node, &all, all[0].id()).await;
+    soon(node.register(&there.at)).await.unwrap();
+    let stats = || there.node.relay_stats().unwrap();
+    assert_eq!(stats().registrations, 1);
+    assert_eq!(node.relays.registered(), [there.id()]);
+    // The one that waits is there as soon as the other one is taken back.
+    assert!(node.relays.unregister(all[0].id()));
+    eventually(|| stats().registrations == 0 || stats().registrations == 1).await;
+    eventually(|| node.relays.registered() == [there.id()]).await;
+    assert_eq!(stats().registrations, 1);
 }
 
 /// Whom the farther relay does not serve does not get there through the nearer one.

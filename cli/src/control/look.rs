@@ -185,6 +185,7 @@ pub(super) fn document(look: &Look, rates: &mut Rates, form: Form, most: Most) -
             "carried": stats.carried,
             "refused": stats.refused,
             "idle": stats.idle,
+            "unread": stats.unread,
             "taken_back": stats.taken_back,
             "bytes": stats.bytes,
         })

@@ -123,6 +123,11 @@ fn relay(page: &mut Page, look: &Look) {
                 stats.idle,
             ),
             (
+                "cepa_relay_unread_total",
+                "circuits between two relays that were ended since they were not read",
+                stats.unread,
+            ),
+            (
                 "cepa_relay_taken_back_total",
                 "circuits and registrations that were ended for other peers",
                 stats.taken_back,

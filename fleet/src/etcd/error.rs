@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustls::CertificateError;
 use tonic::{Code, Status};
 
 /// Why a call of etcd failed.
@@ -23,6 +24,14 @@ pub enum EtcdError {
         endpoint: String,
         /// What rustls says.
         reason: String,
+    },
+    /// Its certificate is good for nothing here, whoever has signed it.
+    #[error("the certificate of {endpoint} {why}")]
+    Certificate {
+        /// Which one, HOST:PORT.
+        endpoint: String,
+        /// What is wrong with it.
+        why: BadCertificate,
     },
     /// The user is unknown, or the password is wrong, or etcd wants a user and none is given.
     #[error("the user or password is refused ({0})")]
@@ -56,13 +65,58 @@ pub enum EtcdError {
     Answer(String),
 }
 
+/// What is wrong with a server's certificate. The text goes behind "the certificate of HOST:PORT".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadCertificate {
+    /// It says of itself that it signs others, as one that `openssl req -x509` makes does.
+    #[error("is an authority's own (CA:TRUE), which no server may show")]
+    OfAuthority,
+    /// It names others.
+    #[error("is for another name or address")]
+    Name,
+    /// Its time is over.
+    #[error("has expired")]
+    Expired,
+    /// Its time has not come.
+    #[error("is not valid yet")]
+    Early,
+}
+
+impl BadCertificate {
+    fn of(error: &io::Error) -> Option<Self> {
+        let error = error.get_ref()?.downcast_ref()?;
+        let rustls::Error::InvalidCertificate(why) = error else {
+            return None;
+        };
+        Some(match why {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Self::Early
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Self::Name
+            }
+            // It has no name there.
+            CertificateError::Other(why) if format!("{why:?}").contains("CaUsedAsEndEntity") => {
+                Self::OfAuthority
+            }
+            _ => return None,
+        })
+    }
+}
+
 impl EtcdError {
     /// Whether it is for an operator to mend, and waiting is of no use.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Tls { .. } | Self::Login(_) | Self::NoLogin | Self::Denied(_)
+            Self::Tls { .. }
+                | Self::Certificate { .. }
+                | Self::Login(_)
+                | Self::NoLogin
+                | Self::Denied(_)
         )
     }
 
@@ -106,10 +160,17 @@ impl EtcdError {
     }
 
     pub(super) fn tls(endpoint: &str, error: &io::Error) -> Self {
-        Self::Tls {
-            endpoint: endpoint.to_owned(),
-            reason: short(&error.to_string()),
+        let endpoint = endpoint.to_owned();
+        if let Some(why) = BadCertificate::of(error) {
+            return Self::Certificate { endpoint, why };
         }
+        let reason = match error.get_ref().and_then(|it| it.downcast_ref()) {
+            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                "its certificate is another authority's".to_owned()
+            }
+            _ => short(&error.to_string()),
+        };
+        Self::Tls { endpoint, reason }
     }
 }
 

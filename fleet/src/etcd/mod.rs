@@ -15,5 +15,5 @@ mod tls;
 pub use client::{
     Change, Client, Entry, Login, MOST, MOST_OPS, MOST_WRITTEN, Options, Page, Watch, Write, end_of,
 };
-pub use error::EtcdError;
+pub use error::{BadCertificate, EtcdError};
 pub use tls::{BadTls, Tls};

@@ -10,14 +10,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::identity::PeerId;
 use crate::mux::Substream;
-use crate::node::{Access, Node, OnSessionError, PeerAddr};
+use crate::node::{Access, OnSessionError, PeerAddr};
 use crate::onion::Onion;
 use crate::protocols::pool::{Holder, Place};
-use crate::session::OpenError;
+use crate::session::{OpenError, Session};
 use crate::wire::Status;
 
 use super::client;
 use super::error::RelayError;
+use super::fleet::Fleet;
 use super::inner::{Inner, Joined, Refusal};
 use super::message::ForPeer;
 
@@ -27,20 +28,21 @@ pub(super) async fn ask(
     member: PeerId,
     target: PeerId,
     from: &Holder,
-) -> Result<Onion<Substream>, Refusal> {
+) -> Result<(Session, Onion<Substream>), Refusal> {
     let unreachable = || Refusal::of(Status::Unreachable);
     let Joined { fleet, node } = relay.fleet.as_ref().ok_or_else(unreachable)?;
-    let mut address = PeerAddr::new(member);
-    for hint in fleet.addresses(member) {
-        address = address.clone().with_hint(hint).unwrap_or(address);
-    }
+    let address = address(fleet, member);
     let request = ForPeer::new(
         target,
         from.id,
         &from.former,
         from.place.map(|at| told(relay.id, at)),
     );
-    let far = open(node, &address, &request).await;
+    let far = node.on_session(&address, |session| {
+        let (session, request) = (session.clone(), request.clone());
+        Box::pin(async move { client::across(&session, &request).await })
+    });
+    let far = far.await;
     let far = far.map_err(|error| match error {
         OnSessionError::Open(RelayError::Refused {
             status: Status::NotAllowed,
@@ -68,6 +70,15 @@ pub(super) async fn ask(
     Ok(far)
 }
 
+/// Where a member is reached, as far as is known.
+pub(super) fn address(fleet: &Fleet, member: PeerId) -> PeerAddr {
+    let mut address = PeerAddr::new(member);
+    for hint in fleet.addresses(member) {
+        address = address.clone().with_hint(hint).unwrap_or(address);
+    }
+    address
+}
+
 /// A member does not know this relay as one.
 fn no_member(own: PeerId, member: PeerId) -> Refusal {
     let short = member.short();
@@ -77,18 +88,6 @@ fn no_member(own: PeerId, member: PeerId) -> Refusal {
             "its relay {short}\u{2026} does not take this one for a relay of its fleet: give that one --fleet-peer {own}"
         ),
     }
-}
-
-async fn open(
-    node: &Node,
-    address: &PeerAddr,
-    request: &ForPeer,
-) -> Result<Onion<Substream>, OnSessionError<RelayError>> {
-    let opened = node.on_session(address, |session| {
-        let (session, request) = (session.clone(), request.clone());
-        Box::pin(async move { client::across(&session, &request).await })
-    });
-    opened.await.map(|(_, far)| far)
 }
 
 /// Whom a member names, as this relay counts it.

@@ -21,7 +21,8 @@ use super::across;
 use super::error::LOOKUPS_LIMITED;
 use super::fleet::{Order, Route};
 use super::inner::{Inner, Joined, OfMember, Open, Reach, Refusal};
-use super::message::{Answer, CIRCUIT, Circuit, Elsewhere, ForPeer, IDLE, TAKEN_BACK};
+use super::message::{Answer, CIRCUIT, Circuit, Elsewhere, ForPeer, IDLE, TAKEN_BACK, UNREAD};
+use super::unread::Looked;
 use crate::protocols::pool::{Found, Holder, Who};
 
 /// Other relays that a dialler is told of.
@@ -47,8 +48,8 @@ struct Asked {
 /// The other end of one.
 struct Reached {
     far: Onion<Substream>,
-    /// The member that it leads through.
-    through: Option<PeerId>,
+    /// The session with the member that it leads through.
+    through: Option<Session>,
 }
 
 /// Serves one to its end.
@@ -76,15 +77,25 @@ pub(super) async fn serve(
     let (open, _of_member) = (asked.open, asked.of_member);
     // A dialler that does not read its answer holds its place no longer than one that does not ask.
     let mut done = Answer::done(None);
-    if let (Some(through), Some(Joined { fleet, .. })) = (through, &relay.fleet) {
+    if let (Some(through), Some(Joined { fleet, .. })) = (&through, &relay.fleet) {
+        let through = through.peer().id();
         done = done.with_nearer(Some(Elsewhere::new(through, &fleet.addresses(through))));
     }
     if onward {
         done = done.with_others(relay.others(Order::Of(asked.from.id), OTHERS));
     }
     let answered = timeout(relay.config.patience, send(&mut near, &done)).await;
+    let of_members = match through {
+        Some(session) => Some(Looked::at(relay, session, far.wire().id())),
+        None if !onward => Some(Looked::at(
+            relay,
+            context.session().clone(),
+            near.wire().id(),
+        )),
+        None => None,
+    };
     if matches!(answered, Ok(Ok(()))) {
-        join(near, far, &open).await;
+        join(near, far, &open, of_members.as_ref()).await;
     }
     Ok(())
 }
@@ -158,18 +169,18 @@ async fn reach(relay: &Inner, asked: &Asked) -> Result<Reached, Refusal> {
         left -= 1;
         let attempt = async {
             match &way {
-                Way::Here(here) => ask(&here.session, asked.from.id).await,
-                Way::Member(member) => across::ask(relay, *member, target, &asked.from).await,
+                Way::Here(here) => {
+                    let reached = ask(&here.session, asked.from.id).await;
+                    reached.map(|far| (far, None))
+                }
+                Way::Member(member) => {
+                    let reached = across::ask(relay, *member, target, &asked.from).await;
+                    reached.map(|(session, far)| (far, Some(session)))
+                }
             }
         };
         match timeout_at(Instant::now() + part, attempt).await {
-            Ok(Ok(far)) => {
-                let through = match way {
-                    Way::Here(_) => None,
-                    Way::Member(member) => Some(member),
-                };
-                return Ok(Reached { far, through });
-            }
+            Ok(Ok((far, through))) => return Ok(Reached { far, through }),
             Ok(Err(refusal)) => last = refusal,
             Err(_) => last = Refusal::of(Status::Unreachable),
         }
@@ -270,8 +281,13 @@ async fn ask(session: &Session, from: PeerId) -> Result<Onion<Substream>, Refusa
 }
 
 /// Copies, within the rate of whoever dialled, until both have said all, one has failed, nothing has been carried for too
-/// long, or the circuit is wanted for another peer.
-pub(super) async fn join(near: Onion<Substream>, far: Onion<Substream>, open: &Open) {
+/// long, or the circuit is wanted for another peer; between two members also until it is in the way of others.
+pub(super) async fn join(
+    near: Onion<Substream>,
+    far: Onion<Substream>,
+    open: &Open,
+    of_members: Option<&Looked>,
+) {
     // Nothing was ever pushed onto them.
     let (Ok(near), Ok(far)) = (near.into_wire(), far.into_wire()) else {
         return;
@@ -284,6 +300,12 @@ pub(super) async fn join(near: Onion<Substream>, far: Onion<Substream>, open: &O
         // How long the two may be silent is for them to say, up to the relay's own limit.
         stream.set_timeouts(StreamTimeouts::NONE);
     }
+    let not_read = async {
+        match of_members {
+            Some(looked) => looked.unread.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
     let over = async {
         tokio::select! {
             () = unused(open) => {
@@ -291,6 +313,10 @@ pub(super) async fn join(near: Onion<Substream>, far: Onion<Substream>, open: &O
                 IDLE
             }
             () = open.line.taken_back.cancelled() => TAKEN_BACK,
+            () = not_read => {
+                counts.unread.fetch_add(1, Ordering::Relaxed);
+                UNREAD
+            }
         }
     };
     let rate = Arc::new(open.line.rate.clone());

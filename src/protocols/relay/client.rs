@@ -14,7 +14,8 @@ use super::error::RelayError;
 use crate::wire::{Message, Status, fault, receive, send};
 
 use super::message::{
-    Answer, CIRCUIT, Circuit, DIAL, ForPeer, MEMBER, REGISTER, Register, TAKEN_BACK,
+    Answer, CIRCUIT, Circuit, DIAL, ForPeer, HOLDS, Held, Holds, MEMBER, REGISTER, Register,
+    TAKEN_BACK,
 };
 use super::stream::{CircuitStream, reset_code};
 
@@ -186,6 +187,13 @@ pub(super) async fn across(
     let mut stream = open(session, MEMBER).await?;
     let answer = exchange(session, &mut stream, request).await?;
     refusal(session, &answer).map_or(Ok(stream), Err)
+}
+
+/// How many registrations a peer has at the other end of a session, another member of this relay's fleet, as that says.
+pub(super) async fn holds(session: &Session, request: &Holds) -> Result<usize, RelayError> {
+    let mut stream = open(session, HOLDS).await?;
+    let held: Held = exchange(session, &mut stream, request).await?;
+    Ok(usize::try_from(held.count).unwrap_or(usize::MAX))
 }
 
 /// Takes a circuit that a relay brings: the stream, and from whom the relay says that it is. Only a TLS

@@ -92,6 +92,12 @@ pub enum CircuitEnd {
         /// The relay.
         relay: PeerId,
     },
+    /// One of its ends did not read, and other circuits between two relays of a fleet had no room for that.
+    #[error("relay {}… ended a circuit that was not read at one end while others waited: dial again, and read what comes", relay.short())]
+    Unread {
+        /// The relay.
+        relay: PeerId,
+    },
     /// The relay has no room for more, and another peer had none.
     #[error("relay {}… is full, and gave the circuit to a peer that had none: try later, or use another relay", relay.short())]
     TakenBack {

@@ -23,6 +23,7 @@ use super::config::RelayConfig;
 use super::fleet::{Fleet, Load, Order};
 use super::message::{Elsewhere, MAX_OTHERS};
 use super::nameplates::Nameplates;
+use super::unread::Unread;
 use crate::protocols::pool::{Denied, Held, Holder, Pool, Rules};
 
 /// One part of the registrations may come from one host.
@@ -47,6 +48,8 @@ pub(super) struct Inner {
     began: Instant,
     pub(super) counts: Counts,
     pub(super) fleet: Option<Joined>,
+    /// Circuits between this member and another one.
+    pub(super) unread: Unread,
     /// Circuits that each other member has asked for.
     by_member: Mutex<HashMap<PeerId, usize>>,
     /// It takes no registrations any more, and those that there are have to go.
@@ -68,6 +71,7 @@ pub(super) struct Counts {
     pub(super) carried: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) idle: AtomicU64,
+    pub(super) unread: AtomicU64,
     pub(super) taken_back: AtomicU64,
     pub(super) bytes: AtomicU64,
 }
@@ -151,6 +155,7 @@ impl Inner {
             began: Instant::now(),
             counts: Counts::default(),
             fleet: None,
+            unread: Unread::default(),
             by_member: Mutex::default(),
             leaving: CancellationToken::new(),
         }
@@ -243,24 +248,22 @@ impl Inner {
         })
     }
 
-    /// One more registration, of this peer.
+    /// One more registration, of this peer, which has so many at other members of the fleet.
     pub(super) fn register(
         self: &Arc<Self>,
         holder: &Holder,
         session: &Session,
+        elsewhere: usize,
     ) -> Result<Registered, Denied> {
         let reach = Reach {
             session: session.clone(),
             taken_back: CancellationToken::new(),
             taken_over: Arc::default(),
         };
-        if let Some(Joined { fleet, .. }) = &self.fleet {
-            // As far as the fleet knows; while the store is away, each relay counts alone.
-            let elsewhere = holder.ids().map(|id| fleet.held_elsewhere(id)).max();
-            let elsewhere = elsewhere.unwrap_or(0);
+        if elsewhere > 0 {
             let here = self.registrations().held_by(holder).len();
             let most = self.config.registrations_a_peer;
-            if elsewhere > 0 && here + elsewhere >= most {
+            if here.saturating_add(elsewhere) >= most {
                 return Err(Denied::Peer(most));
             }
         }

@@ -22,7 +22,10 @@ pub(crate) const CIRCUIT: &str = reserved::RELAY_CIRCUIT;
 /// Service at a relay, for another one of its fleet: a circuit to a registered peer.
 pub(crate) const MEMBER: &str = reserved::RELAY_MEMBER;
 
-/// Former ids that a member tells of a dialler; what is more is left out.
+/// Service at a relay, for another one of its fleet: how many registrations a peer has there.
+pub(crate) const HOLDS: &str = reserved::RELAY_HOLDS;
+
+/// Former ids that a member tells of a dialler, or a peer; what is more is left out.
 const MAX_FORMER: usize = 8;
 
 /// Other relays that an answer names.
@@ -36,6 +39,9 @@ const MAX_PLACE: usize = 128;
 
 /// Code of the reset of both ends of a circuit that has carried nothing for too long.
 pub(crate) const IDLE: u32 = 10;
+
+/// Code of the reset of both ends of a circuit between two relays that was not read, while others had no room for that.
+pub(crate) const UNREAD: u32 = 13;
 
 /// Code of the reset of what a relay takes back for a peer that has none: both ends of a circuit, or a registration.
 pub(crate) use crate::protocols::copy::TAKEN_BACK;
@@ -83,6 +89,32 @@ pub(crate) struct ForPeer {
     #[n(4)]
     #[cbor(with = "minicbor::bytes")]
     place: Option<[u8; 16]>,
+}
+
+/// Relay to another one of its fleet: how many registrations does this peer have with you?
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Holds {
+    #[n(0)]
+    version: u8,
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    peer: [u8; 32],
+    /// As in [`ForPeer`].
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    former: Option<Vec<u8>>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Held {
+    #[n(0)]
+    version: u8,
+    /// Those of which somebody answers.
+    #[n(1)]
+    pub(crate) count: u32,
 }
 
 /// Another relay of the same fleet.
@@ -151,13 +183,11 @@ impl ForPeer {
         former: &[PeerId],
         place: Option<[u8; 16]>,
     ) -> Self {
-        let former = former.iter().take(MAX_FORMER);
-        let former: Vec<u8> = former.flat_map(|id| *id.as_bytes()).collect();
         Self {
             version: VERSION,
             target: *target.as_bytes(),
             from: *from.as_bytes(),
-            former: Some(former).filter(|former| !former.is_empty()),
+            former: joined(former),
             place,
         }
     }
@@ -171,14 +201,51 @@ impl ForPeer {
     }
 
     pub(crate) fn former(&self) -> Vec<PeerId> {
-        let bytes = self.former.as_deref().unwrap_or_default();
-        let ids = bytes.chunks_exact(32).take(MAX_FORMER);
-        let ids = ids.filter_map(|id| id.try_into().ok());
-        ids.map(PeerId::from_bytes).collect()
+        split(self.former.as_deref())
     }
 
     pub(crate) fn place(&self) -> Option<[u8; 16]> {
         self.place
+    }
+}
+
+/// Former ids, one after the other.
+fn joined(former: &[PeerId]) -> Option<Vec<u8>> {
+    let former = former.iter().take(MAX_FORMER);
+    let former: Vec<u8> = former.flat_map(|id| *id.as_bytes()).collect();
+    Some(former).filter(|former| !former.is_empty())
+}
+
+fn split(former: Option<&[u8]>) -> Vec<PeerId> {
+    let ids = former.unwrap_or_default().chunks_exact(32);
+    let ids = ids.take(MAX_FORMER).filter_map(|id| id.try_into().ok());
+    ids.map(PeerId::from_bytes).collect()
+}
+
+impl Holds {
+    pub(crate) fn new(peer: PeerId, former: &[PeerId]) -> Self {
+        Self {
+            version: VERSION,
+            peer: *peer.as_bytes(),
+            former: joined(former),
+        }
+    }
+
+    pub(crate) fn peer(&self) -> PeerId {
+        PeerId::from_bytes(self.peer)
+    }
+
+    pub(crate) fn former(&self) -> Vec<PeerId> {
+        split(self.former.as_deref())
+    }
+}
+
+impl Held {
+    pub(crate) fn new(count: usize) -> Self {
+        Self {
+            version: VERSION,
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+        }
     }
 }
 
@@ -285,7 +352,7 @@ impl Answer {
     }
 }
 
-message!(Register, Circuit, ForPeer, Answer);
+message!(Register, Circuit, ForPeer, Holds, Held, Answer);
 
 /// For the fuzz target: decodes as each message; what decodes must encode to the same message again.
 #[cfg(any(test, feature = "fuzzing"))]
@@ -294,6 +361,8 @@ pub(super) fn fuzz(bytes: &[u8]) {
     fuzz_one::<Register>(bytes);
     fuzz_one::<Circuit>(bytes);
     fuzz_one::<ForPeer>(bytes);
+    fuzz_one::<Holds>(bytes);
+    fuzz_one::<Held>(bytes);
     fuzz_one::<Answer>(bytes);
 }
 
@@ -333,6 +402,12 @@ mod tests {
         assert_eq!(asked[40..43], [2, 0x58, 0x20]);
         let former: Vec<_> = (0..20).map(|n| PeerId::from_bytes([n; 32])).collect();
         let asked = ForPeer::new(peer, relay, &former, Some([1; 16]));
+        assert_eq!(asked.former(), former[..MAX_FORMER]);
+        assert_eq!(Held::new(4).framed(), [0, 5, 0xa2, 0, 1, 1, 4]);
+        let asked = Holds::new(peer, &[]).framed();
+        assert_eq!(asked[..8], [0, 38, 0xa2, 0, 1, 1, 0x58, 0x20]);
+        assert_eq!(asked[8..], [7; 32]);
+        let asked = Holds::new(peer, &former);
         assert_eq!(asked.former(), former[..MAX_FORMER]);
         let hint = |n: usize| -> Hint { format!("tcp:{}:{n}", "h".repeat(110)).parse().unwrap() };
         let hints: Vec<Hint> = (1..9).map(hint).collect();

@@ -17,12 +17,13 @@
 //! | `relays.rs` | a node that uses relays: staying registered, taking circuits, reaching peers |
 //! | `server.rs` | a relay |
 //! | `registering.rs`, `circuits.rs` | what it does for one peer |
+//! | `unread.rs` | circuits between two members that nobody reads |
 //! | `nameplates.rs` | where two peers meet that have a short code |
 //! | `seen.rs` | where it sees a peer, signed |
 //! | `inner.rs` | what its tasks share |
 //! | `config.rs` | its limits |
 //! | `presence.rs` | where a fleet of relays remembers who is registered at which of them |
-//! | `across.rs` | from one member of a fleet to another |
+//! | `across.rs`, `holding.rs` | from one member of a fleet to another: a circuit, and how many registrations a peer has there |
 //! | `fleet/` | relays that lead to each other's peers |
 //! | `error.rs`, `event.rs` | why it did not come about, and what happened |
 
@@ -33,6 +34,7 @@ mod config;
 mod error;
 mod event;
 pub mod fleet;
+mod holding;
 mod inner;
 mod known;
 mod message;
@@ -46,6 +48,7 @@ mod server;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 pub use crate::wire::Status;
 pub use client::{Registration, dial, is_circuit, take};

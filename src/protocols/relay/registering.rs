@@ -14,12 +14,10 @@ use crate::wire::{Status, fault, receive, send};
 
 use super::event::RelayEvent;
 use super::fleet::Order;
-use super::inner::{Inner, Reach, Refusal, Registered};
+use super::holding::{self, Elsewhere};
+use super::inner::{Inner, Refusal, Registered};
 use super::message::{Answer, MAX_OTHERS, Register, TAKEN_BACK};
 use crate::protocols::pool::{Denied, Holder};
-
-/// How long the session of an older registration may take to answer a ping, when its peer wants one more than it gets. A process that was stopped, or a machine that sleeps, does not answer.
-const ALIVE: Duration = Duration::from_secs(5);
 
 /// Serves one to its end.
 pub(super) async fn serve(
@@ -131,8 +129,8 @@ fn find_sharers(
                 && !reach.session.is_same(&session)
         });
         let looks = others.into_iter().map(|(_, reach)| async move {
-            let answered = timeout(ALIVE, reach.session.ping()).await;
-            matches!(answered, Ok(Ok(_))).then(|| reach.taken_over.notify_one())
+            let answers = holding::answers(&reach).await;
+            answers.then(|| reach.taken_over.notify_one())
         });
         if join_all(looks).await.into_iter().flatten().next().is_some() {
             let peer = holder.id;
@@ -161,27 +159,43 @@ async fn wanted(
     }
 }
 
-/// A place; where the peer gets no other one, that of a registration which nobody is behind any more.
+/// A place; where the peer gets no other one, that of a registration which nobody is behind any more. Nobody is refused by the word of the
+/// store alone.
 async fn register(
     relay: &Arc<Inner>,
     session: &Session,
     holder: &Holder,
+) -> Result<Registered, Refusal> {
+    let mut elsewhere = Elsewhere::by_store(relay, holder);
+    match alone(relay, session, holder, elsewhere.count()).await {
+        Err(Denied::Peer(_)) if elsewhere.count() > 0 => {}
+        other => return other.map_err(Refusal::from),
+    }
+    elsewhere.ask(relay, holder).await;
+    let registered = relay.register(holder, session, elsewhere.count());
+    registered.map_err(|denied| elsewhere.refusal(denied))
+}
+
+/// The same, as this relay has it.
+async fn alone(
+    relay: &Arc<Inner>,
+    session: &Session,
+    holder: &Holder,
+    elsewhere: usize,
 ) -> Result<Registered, Denied> {
-    match relay.register(holder, session) {
+    match relay.register(holder, session, elsewhere) {
         Err(Denied::Peer(_) | Denied::Scarce) => {}
         other => return other,
     }
     let theirs = relay.registrations().held_by(holder);
     let looks = theirs.into_iter().map(|(number, reach)| async move {
-        let Reach { session, .. } = reach;
-        let dead = timeout(ALIVE, session.ping()).await;
         // One whose session is over is about to be given back.
-        matches!(dead, Err(_) | Ok(Err(_))).then_some(number)
+        (!holding::answers(&reach).await).then_some(number)
     });
     let dead = join_all(looks).await.into_iter().flatten().next();
     if let Some(oldest) = dead {
         let lost = relay.registrations().give_back(oldest);
         relay.end(lost.map(|reach| reach.taken_back));
     }
-    relay.register(holder, session)
+    relay.register(holder, session, elsewhere)
 }

@@ -68,6 +68,8 @@ struct Kept {
     another: Arc<Notify>,
     /// Where it stands: at the relay that was asked for, or another one of its fleet.
     stands: Option<PeerId>,
+    /// Where it stands, or goes next: no other registration of this node goes there.
+    heads: Option<PeerId>,
     /// Those of that fleet that may bring circuits: where it stands, stood just now, or is about to.
     places: Vec<PeerId>,
     /// Who waits for what comes of the next attempt.
@@ -105,6 +107,31 @@ impl State {
         stand.sort_unstable();
         stand.dedup();
         stand
+    }
+
+    /// The first of these relays to which no other registration of this node goes; it is this one's from now on. A node that asked for
+    /// two relays is to be at two, also where both look for another one at the same time.
+    fn claim(&self, home: PeerId, places: impl IntoIterator<Item = Place>) -> Option<Place> {
+        let mut at = self.at();
+        let others = at.iter().filter(|(id, _)| **id != home);
+        let taken: Vec<PeerId> = others.filter_map(|(_, kept)| kept.heads).collect();
+        let place = places.into_iter().find(|(id, _)| !taken.contains(id));
+        if let Some(kept) = at.get_mut(&home) {
+            kept.heads = place.as_ref().map(|(id, _)| *id);
+        }
+        place
+    }
+
+    /// Tells who waits to be registered at this relay, if another registration of this node stands there.
+    fn stands_otherwise(&self, home: PeerId) {
+        let mut at = self.at();
+        if at.values().any(|kept| kept.stands == Some(home))
+            && let Some(kept) = at.get_mut(&home)
+        {
+            for sender in std::mem::take(&mut kept.waiting) {
+                let _ = sender.send(Ok(()));
+            }
+        }
     }
 
     /// Tells who waits; whether somebody has heard it.
@@ -172,7 +199,8 @@ impl Relays {
 
     /// Registers at a relay, and stays registered until [`unregister`](Self::unregister) or the end of the node: renews in
     /// time, dials again when the session is lost, and asks again when it was refused. Returns after the first attempt, and
-    /// at once where it is registered there already. Another address of the same relay is one more way to it.
+    /// at once where it is registered there already. Another address of the same relay is one more way to it. Where another
+    /// registration of this node has gone to that relay, this one goes to another one of its fleet: the node is at two then.
     ///
     /// # Errors
     /// What came of the first attempt. Where it [may work later](RegisterError::is_retryable) it is tried on in any case.
@@ -226,6 +254,7 @@ impl Relays {
             hints,
             another: Arc::clone(&begin.another),
             stands: None,
+            heads: None,
             places: Vec::new(),
             waiting: vec![sender],
         };
@@ -266,17 +295,27 @@ async fn stay(node: &Node, state: &State, home: PeerId, another: &Notify) {
     let mut backoff = Backoff::default().with_network(&node.network());
     // Attempts that fail for the same reason one after the other are one event.
     let mut last = String::new();
-    let mut round = Round::new(home);
+    let mut round = Round::new(state, home);
     // At a relay that is about to end, until there is another one.
     let mut leaving: Option<Box<Registration>> = None;
     loop {
-        let address = state.address(home, &round.at);
+        state.stands_otherwise(home);
+        let Some(place) = &round.at else {
+            // The others of this node are at all that there are; one of them may go.
+            tokio::select! {
+                () = backoff.wait() => {}
+                () = another.notified() => {}
+            }
+            round = Round::new(state, home);
+            continue;
+        };
+        let address = state.address(home, place);
         let relay = address.peer();
         let report = |reason: String| node.emit(RelayEvent::Unregistered { relay, reason });
         let attempt = tokio::select! {
             attempt = once(node, state, &address) => attempt,
             () = another.notified() => {
-                round = Round::new(home);
+                round = Round::new(state, home);
                 continue;
             }
         };
@@ -335,7 +374,7 @@ async fn stay(node: &Node, state: &State, home: PeerId, another: &Notify) {
         };
         tokio::select! {
             () = pause => {}
-            () = another.notified() => round = Round::new(home),
+            () = another.notified() => round = Round::new(state, home),
         }
     }
 }
@@ -350,38 +389,41 @@ enum Pause {
 struct Round {
     home: PeerId,
     tried: Vec<PeerId>,
-    /// The one whose turn it is.
-    at: Place,
+    /// The one whose turn it is; none while other registrations of this node go to all that there are.
+    at: Option<Place>,
 }
 
 impl Round {
-    fn new(home: PeerId) -> Self {
+    /// Begins at the relay that was asked for; where another registration of this node goes there, at another one of its fleet.
+    fn new(state: &State, home: PeerId) -> Self {
+        let mut others = state.known.others(home);
+        shuffle(&mut others);
+        let all = std::iter::once((home, Vec::new())).chain(others);
         Self {
             home,
             tried: Vec::new(),
-            at: (home, Vec::new()),
+            at: state.claim(home, all),
         }
     }
 
     /// The next one: by chance, or the one that was named first. When each had its turn it begins anew, after a longer pause.
     fn go_on(&mut self, state: &State, first: bool) -> Pause {
-        let (known, last) = (&state.known, self.at.0);
+        let known = &state.known;
+        let last = self.at.take().map_or(self.home, |(id, _)| id);
         self.tried.push(last);
-        // One that was asked for twice is to be at two of them.
-        let taken = state.registered();
         let mut others = known.others(last);
         if !first {
             shuffle(&mut others);
         }
         let of_home = known.others(self.home);
         let next = others.into_iter().chain(of_home);
-        let next = next.chain([(self.home, Vec::new())]);
-        let mut next = next.filter(|(id, _)| !self.tried.contains(id) && !taken.contains(id));
-        if let Some(next) = next.next() {
-            self.at = next;
+        let mut next: Vec<_> = next.chain([(self.home, Vec::new())]).collect();
+        next.retain(|(id, _)| !self.tried.contains(id));
+        self.at = state.claim(self.home, next);
+        if self.at.is_some() {
             return Pause::Spread;
         }
-        *self = Self::new(self.home);
+        *self = Self::new(state, self.home);
         Pause::Longer
     }
 }

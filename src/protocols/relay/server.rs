@@ -24,11 +24,12 @@ use super::circuits::Asker;
 use super::config::RelayConfig;
 use super::event::RelayEvent;
 use super::fleet::Order;
+use super::holding;
 use super::inner::{Inner, Joined, Refusal};
-use super::message::{Answer, DIAL, MAX_OTHERS, MEMBER, REGISTER};
+use super::message::{Answer, DIAL, HOLDS, MAX_OTHERS, MEMBER, REGISTER};
 #[cfg(feature = "nat")]
 use super::seen::{SEEN, Seen, SeenAt};
-use super::{circuits, registering};
+use super::{circuits, registering, unread};
 
 /// How often the other members of a fleet hear what this one holds, if that has changed.
 const TELL_LOAD: Duration = Duration::from_secs(5);
@@ -53,6 +54,8 @@ pub struct RelayStats {
     pub refused: u64,
     /// Circuits that were ended because they had carried nothing for too long.
     pub idle: u64,
+    /// Circuits between two relays of a fleet that were ended because one end did not read, and others had no room for that.
+    pub unread: u64,
     /// Circuits and registrations that were ended for a peer that had none, or because nobody was behind them any more.
     pub taken_back: u64,
     /// Bytes copied, both ways.
@@ -92,9 +95,11 @@ impl Relay {
             node.add_protocol(Arc::new(Member(relay.clone())))?;
             relay.inner.tell_load();
             let tells = tell_load(Arc::downgrade(&relay.inner));
+            let looks = unread::look(Arc::downgrade(&relay.inner), node.receive_memory_a_peer());
             // Outside a runtime nobody is served, and there is no load.
             if tokio::runtime::Handle::try_current().is_ok() {
                 node.spawn(tells);
+                node.spawn(looks);
             }
         }
         Ok(relay)
@@ -144,6 +149,7 @@ impl Relay {
             carried: counts.carried.load(Ordering::Relaxed),
             refused: counts.refused.load(Ordering::Relaxed),
             idle: counts.idle.load(Ordering::Relaxed),
+            unread: counts.unread.load(Ordering::Relaxed),
             taken_back: counts.taken_back.load(Ordering::Relaxed),
             bytes: counts.bytes.load(Ordering::Relaxed),
         }
@@ -181,6 +187,12 @@ impl Relay {
         if service == SEEN {
             if let Ok(stream) = incoming.accept().await {
                 self.say_where_seen(stream, &context, holder.id).await;
+            }
+            return;
+        }
+        if service == HOLDS {
+            if let Ok(mut stream) = incoming.accept().await {
+                holding::serve(&self.inner, &mut stream).await;
             }
             return;
         }
@@ -297,7 +309,7 @@ struct Member(Relay);
 
 impl Protocol for Member {
     fn names(&self) -> &[&'static str] {
-        &[MEMBER]
+        &[MEMBER, HOLDS]
     }
 
     fn admission(&self, _name: &str) -> Admission {

@@ -12,7 +12,7 @@ use crate::onion::Onion;
 use crate::protocols::copy::{GOING, LOST};
 
 use super::error::CircuitEnd;
-use super::message::{IDLE, TAKEN_BACK};
+use super::message::{IDLE, TAKEN_BACK, UNREAD};
 
 /// See the head of this file.
 pub(super) struct CircuitStream {
@@ -36,6 +36,7 @@ impl CircuitStream {
                 Some(GOING) => CircuitEnd::Going { relay },
                 Some(IDLE) => CircuitEnd::Idle { relay },
                 Some(TAKEN_BACK) => CircuitEnd::TakenBack { relay },
+                Some(UNREAD) => CircuitEnd::Unread { relay },
                 _ => return error,
             };
             io::Error::new(error.kind(), end)

@@ -58,7 +58,7 @@ async fn circuit(relay: &Arc<Inner>, from: u8) -> (Substream, Substream, JoinHan
     let ((dialler, near), (far, registered)) = (substream().await, substream().await);
     let open = open(relay, from);
     let carrying = tokio::spawn(async move {
-        join(Onion::new(near), Onion::new(far), &open).await;
+        join(Onion::new(near), Onion::new(far), &open, None).await;
     });
     (dialler, registered, carrying)
 }

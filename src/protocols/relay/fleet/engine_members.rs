@@ -10,13 +10,13 @@ fn what_is_registered_at_a_member_that_leaves_takes_no_room_elsewhere() {
         flush(member, &mut store);
     }
     store.sync(&mut a);
-    assert_eq!(a.view.held_elsewhere(PEER, NOW), 5);
-    for (leaving, held) in [(true, 1), (false, 5)] {
+    assert_eq!(held(&a), 5);
+    for (leaving, left) in [(true, 1), (false, 5)] {
         let about = About::default();
         b.own.set_about(About { leaving, ..about });
         flush(&mut b, &mut store);
         store.sync(&mut a);
-        assert_eq!(a.view.held_elsewhere(PEER, NOW), held);
+        assert_eq!(held(&a), left);
     }
     assert_eq!(
         found(&a, PEER),

@@ -46,7 +46,7 @@ fn after_the_store_has_lost_its_memory_what_it_says_counts_whatever_its_revision
             .about(B)
             .is_some_and(|about| about.version == "newer")
     );
-    assert_eq!(a.view.held_elsewhere(PEER, NOW), 3);
+    assert_eq!(held(&a), 3);
     // All name them in one order, by the new numbers.
     let order = found(&c, PEER);
     assert_eq!((found(&a, PEER), found(&b, PEER)), (order.clone(), order));
@@ -86,7 +86,7 @@ fn a_resync_after_one_that_was_broken_off_counts_as_well() {
     a.begin_sync();
     assert_eq!(a.view.revision, known, "of a part nobody can go on");
     store.sync(&mut a);
-    assert_eq!((a.view.held_elsewhere(PEER, NOW), a.view.revision), (5, 1));
+    assert_eq!((held(&a), a.view.revision), (5, 1));
 }
 
 #[test]

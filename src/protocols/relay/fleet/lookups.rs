@@ -1,7 +1,8 @@
 //! How often somebody may ask for peers that there are not: who tries ids one after the other learns who is registered, and is slowed down.
 //!
 //! A lookup that finds somebody costs nothing: that peer is asked, and its circuit counts. One that finds nobody costs a try; tries come back one a
-//! second. Strangers of one host have them together, since keys cost nothing. No IO, no clock.
+//! second. Strangers of one host have them together, since keys cost nothing. Who makes this relay ask other members is counted in the same
+//! way. No IO, no clock.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -28,6 +28,7 @@ mod lookups;
 mod own;
 mod view;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -132,6 +133,8 @@ struct Shared {
     engine: Mutex<Engine>,
     callers: Mutex<Access>,
     lookups: Mutex<Lookups>,
+    /// How often other members are asked what somebody has there.
+    asks: Mutex<Lookups>,
     /// What the others are told of this one, as soon as it is a relay.
     about: Mutex<Told>,
     /// There may be something to write.
@@ -170,6 +173,7 @@ impl Fleet {
             engine: Mutex::new(engine),
             callers: Mutex::new(config.callers),
             lookups: Mutex::default(),
+            asks: Mutex::default(),
             about: Mutex::default(),
             changed: Notify::new(),
             overwritten: Notify::new(),
@@ -414,10 +418,32 @@ impl Fleet {
         lock(&self.0.lookups).missed(who, at);
     }
 
-    /// How many registrations a peer has at other members, as far as is known.
-    pub(super) fn held_elsewhere(&self, peer: PeerId) -> usize {
-        let held = self.engine().view.held_elsewhere(peer, now());
-        usize::try_from(held).unwrap_or(usize::MAX)
+    /// How many registrations a peer has at each other member, as the store says: by whichever of its ids it has most there. Those that
+    /// have most come first.
+    pub(super) fn held_elsewhere(&self, ids: impl Iterator<Item = PeerId>) -> Vec<(PeerId, usize)> {
+        let mut held: HashMap<PeerId, u32> = HashMap::new();
+        let engine = self.engine();
+        for (member, count) in ids.flat_map(|id| engine.view.held_elsewhere(id, now())) {
+            let most = held.entry(member).or_default();
+            *most = count.max(*most);
+        }
+        drop(engine);
+        let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        let mut held: Vec<_> = held.into_iter().collect();
+        held.sort_by_key(|(member, count)| (std::cmp::Reverse(*count), *member));
+        held.into_iter()
+            .map(|(id, count)| (id, number(count)))
+            .collect()
+    }
+
+    /// Whether other members may be asked once more what somebody has there; if so, that counts.
+    pub(super) fn may_ask(&self, who: Who, at: Duration) -> bool {
+        let mut asks = lock(&self.0.asks);
+        let may = asks.may(who, at);
+        if may {
+            asks.missed(who, at);
+        }
+        may
     }
 
     /// Other members that take registrations: for one peer always in the same order, and each peer has its own; or the emptiest first.

@@ -235,15 +235,14 @@ impl View {
         Ways::At(all.into_iter().filter_map(way).collect(), heir)
     }
 
-    /// How many registrations a peer has at other members. Those at one that is leaving do not count, or a peer that has as many as it
-    /// may could not go elsewhere before they are gone.
-    pub(super) fn held_elsewhere(&self, peer: PeerId, now: u64) -> u32 {
+    /// How many registrations a peer has by one of its ids, at each other member where it has some. Those at one that is leaving do not
+    /// count, or a peer that has as many as it may could not go elsewhere before they are gone.
+    pub(super) fn held_elsewhere(&self, peer: PeerId, now: u64) -> Vec<(PeerId, u32)> {
         let all = self.entries.get(&peer).into_iter().flatten();
         let leaves = |at| (self.members.get(&at)).is_some_and(|it: &Member| it.about.leaving);
-        let counts = all
-            .filter(|it| it.lasts(now) && !leaves(it.member))
-            .map(|it| it.count);
-        counts.fold(0, u32::saturating_add)
+        let counted = all.filter(|it| it.count > 0 && it.lasts(now) && !leaves(it.member));
+        let of = |it: &Entry| Some((*self.ids.get(usize::from(it.member))?, it.count));
+        counted.filter_map(of).collect()
     }
 
     pub(super) fn about(&self, relay: PeerId) -> Option<&About> {
