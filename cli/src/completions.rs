@@ -3,7 +3,7 @@
 //! clap_complete writes the words of the commands; what it cannot know are the names of known peers and of the targets in `config.toml`. So
 //! its function is renamed, and one in its place asks `cepa completions --names` for the names where one may stand, behind an `@`, and `cepa peer ls` at
 //! the commands of `cepa peer` that take one. In a copy a colon follows the name, and no space; behind that are the services with files that the peer
-//! offered the last time (`--files NAME`). What comes from the file is never text that a shell would expand (`compgen -W` does that).
+//! offered the last time (`--files NAME`). Where an address may stand, the schemes are offered from their first letter on. What comes from the file is never text that a shell would expand (`compgen -W` does that).
 
 use clap_complete::{Shell, generate};
 
@@ -36,7 +36,28 @@ fn files(name: &str) -> String {
     all.join("\n")
 }
 
+/// The commands whose words may be addresses. Not `cp`: what stands there is a file far more often.
+const WITH_ADDRESS: &[&str] = &[
+    "connect", "console", "exec", "forward", "send", "pipe", "serve", "relay", "invite", "ping",
+    "services", "explain", "probe",
+];
+
+/// The beginnings of addresses: all schemes that mean something on a command line, with their colon.
+fn schemes() -> String {
+    let all = cepa::transports::endpoint::SCHEMES.iter();
+    let all = all.filter(|scheme| **scheme != "memory");
+    let all: Vec<String> = all.map(|scheme| format!("{scheme}:")).collect();
+    all.join(" ")
+}
+
 fn script(shell: args::Shell) -> String {
+    let script = script_for(shell).replace("@SCHEMES@", &schemes());
+    script
+        .replace("@WITH_ADDRESS_OR@", &WITH_ADDRESS.join("|"))
+        .replace("@WITH_ADDRESS@", &WITH_ADDRESS.join(" "))
+}
+
+fn script_for(shell: args::Shell) -> String {
     match shell {
         args::Shell::Bash => {
             generated(Shell::Bash).replacen("_cepa() {", "_cepa_words() {", 1) + BASH
@@ -115,6 +136,16 @@ _cepa() {
         _cepa_peers "$typed" ""
     else
         _cepa_words "$@"
+        if [[ $typed != -* ]]; then
+            # An option begins with a dash: where nothing is typed, bash would put in the one that all have.
+            local it kept=()
+            for it in "${COMPREPLY[@]}"; do [[ $it == -* ]] || kept+=("$it"); done
+            COMPREPLY=("${kept[@]}")
+        fi
+        if [[ ${#COMPREPLY[@]} -eq 0 && ${COMP_WORDS[1]} =~ ^(@WITH_ADDRESS_OR@)$ && $typed =~ ^[a-z][a-z0-9]*$ ]]; then
+            COMPREPLY=($(compgen -W "@SCHEMES@" -- "$typed"))
+            [[ ${#COMPREPLY[@]} -eq 0 ]] || compopt -o nospace 2>/dev/null
+        fi
     fi
 }
 "#;
@@ -141,6 +172,10 @@ _cepa() {
         names=(${${(f)"$(command cepa peer ls 2>/dev/null)"}%% *})
         compadd -a names
     else
+        if [[ $words[2] == (@WITH_ADDRESS_OR@) && $word == [a-z]* && $word != *[^a-z0-9]* ]]; then
+            names=(@SCHEMES@)
+            compadd -a names -S ''
+        fi
         _cepa_words "$@"
     fi
 }
@@ -161,5 +196,6 @@ function __cepa_files
 end
 complete -c cepa -n '__fish_seen_subcommand_from cp; and string match -qr "^@.*:" -- (commandline -ct)' -f -a '(__cepa_files)'
 complete -c cepa -n 'string match -qr "(^|[/=])@[^:]*\$" -- (commandline -ct)' -f -a '(string replace -r "((?:^|[/=])@).*" "\$1" -- (commandline -ct))(__cepa_names)'
+complete -c cepa -n '__fish_seen_subcommand_from @WITH_ADDRESS@; and string match -qr "^[a-z][a-z0-9]*\$" -- (commandline -ct)' -a '@SCHEMES@'
 complete -c cepa -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from rm rename verify' -f -a '(__cepa_peers)'
 "#;

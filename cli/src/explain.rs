@@ -61,7 +61,7 @@ fn explained(it: &Explained) -> Result<(&'static str, Vec<Line>), Failure> {
         Explained::Named(named) => {
             let mut all = vec![("name", format!("@{}, from {}", named.name, named.from))];
             match &named.to {
-                To::Peer(address) => all.extend(of_peer(address, "with --local-hints only")),
+                To::Peer(address) => all.extend(of_peer(address, BY_NAME)),
                 To::Place(place) => {
                     all.push(("address", place.to_string()));
                     all.push(("at", transport(place)));
@@ -82,13 +82,17 @@ fn explained(it: &Explained) -> Result<(&'static str, Vec<Line>), Failure> {
             let all = all.map(|(word, meaning)| (word, meaning.to_owned()));
             (ADDRESS, all.collect())
         }
-        Explained::Peer(address) => ("peer", of_peer(address, "with --local-hints only")),
+        Explained::Peer(address) => ("peer", of_peer(address, BY_ADDRESS)),
         Explained::Introduction(it) => ("introduction", of_introduction(it)),
         Explained::Invitation(it) => ("invitation", of_invitation(it)),
         Explained::Ticket(it) => ("ticket", of_ticket(it)),
         Explained::Code => ("code", of_code()),
     })
 }
+
+/// When hints are followed that are no network connections: those of a name are its owner's own, an address may come from anybody.
+const BY_NAME: &str = "for this name";
+const BY_ADDRESS: &str = "for its name, or with --local-hints";
 
 /// The address of a place.
 const ADDRESS: &str = "address";
@@ -121,7 +125,7 @@ fn of_peer(address: &PeerAddr, local: &str) -> Vec<Line> {
         all.extend(places.map(|place| {
             let place = place
                 .parse()
-                .map_or_else(|_| hidden(place), |hint| at(&hint, "too"));
+                .map_or_else(|_| hidden(place), |hint| at(&hint, local));
             ("at", format!("{place}; as the known peers have it"))
         }));
         if all.len() == before {

@@ -68,6 +68,7 @@ impl Member {
             .iter()
             .map(other)
             .collect::<Result<Vec<_>, _>>()?;
+        let named = !others.is_empty();
         others.retain(|id| *id != own);
         let options = options(args, address)?;
         match check(address, &options).await {
@@ -81,9 +82,10 @@ impl Member {
         let callers = trust::access(allow)?;
         allow.extend(others.iter().map(|id| AllowArg::Peer(*id)));
         if others.is_empty() {
-            say(
-                "warning: fleet: no other relay is named: give --fleet-peer PEERID for each of them",
-            );
+            say(format_args!(
+                "warning: fleet: no other relay is named{}: give --fleet-peer PEERID for each of them",
+                if named { ", only this one" } else { "" },
+            ));
         }
         let config = FleetConfig::new(others).with_callers(callers);
         let fleet = Fleet::new(own, config);
@@ -186,7 +188,7 @@ fn wrong(address: &FleetAddress, error: &EtcdError) -> Failure {
             Code::Refused,
             "grant it read and write of all keys that begin with PREFIX/",
         ),
-        _ => (Code::Connect, "check HOST:PORT, and whether it is etcds:"),
+        _ => (Code::Connect, "check HOST:PORT"),
     };
     Failure::new(code, format!("fleet: {address}: {error}; {next}"))
 }
@@ -196,9 +198,11 @@ fn options(args: &args::Fleet, address: &FleetAddress) -> Result<Options, Failur
     let mut options = Options::default();
     match (&args.ca, address.is_tls()) {
         (Some(ca), true) => {
-            let authorities = read(ca)?;
+            let authorities = read("fleet-ca", ca)?;
             let paths = args.cert.as_ref().zip(args.key.as_ref());
-            let client = paths.map(|(cert, key)| Ok::<_, Failure>((read(cert)?, read(key)?)));
+            let client = paths.map(|(cert, key)| {
+                Ok::<_, Failure>((read("fleet-cert", cert)?, read("fleet-key", key)?))
+            });
             let client = client.transpose()?;
             let client = client.as_ref().map(|(cert, key)| (&cert[..], &key[..]));
             let tls = Tls::new(&authorities, client).map_err(|bad| {
@@ -232,8 +236,11 @@ fn options(args: &args::Fleet, address: &FleetAddress) -> Result<Options, Failur
     Ok(options)
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let failed = |why: String| Failure::new(Code::Local, format!("{}: {why}", path.display()));
+fn read(option: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let failed = |why: String| {
+        let at = path.display();
+        Failure::new(Code::Local, format!("--{option} {at}: {why}"))
+    };
     // By what comes: a device and a pipe have no length.
     let mut bytes = Zeroizing::new(Vec::new());
     let file = File::open(path).map_err(|e| failed(e.to_string()))?;
@@ -247,8 +254,11 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
 
 /// USER:PASSWORD, the first line of a file that is its owner's alone.
 fn login(path: &Path) -> Result<Login, Failure> {
-    let failed = |why: &str| Failure::new(Code::Local, format!("{}: {why}", path.display()));
-    let text = read(path)?;
+    let failed = |why: &str| {
+        let at = path.display();
+        Failure::new(Code::Local, format!("--fleet-login {at}: {why}"))
+    };
+    let text = read("fleet-login", path)?;
     let mode = fs::metadata(path).map_or(0, |it| it.mode());
     if mode & 0o077 != 0 {
         return Err(failed("others can read this password: run chmod 600 on it"));

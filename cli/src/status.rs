@@ -251,6 +251,23 @@ fn fleet(out: &mut String, it: &Value) {
             number("registrations"),
         ),
     );
+    for one in present {
+        let id = shortened(&word(&one["peer"]), SHORT + 1);
+        let leaving = if one["leaving"] == true {
+            ", leaving"
+        } else {
+            ""
+        };
+        let text = format!(
+            "{id} {} of {} registrations, {} of {} circuits{leaving}, at {}",
+            one["registrations"],
+            one["most_registrations"],
+            one["circuits"],
+            one["most_circuits"],
+            words(&one["addresses"]),
+        );
+        line("", &text);
+    }
     line(
         "lookups",
         &format!(
@@ -275,23 +292,6 @@ fn fleet(out: &mut String, it: &Value) {
     let ignored: Vec<_> = ignored.collect();
     if !ignored.is_empty() {
         line("ignored", &format!("entries: {}", ignored.join(", ")));
-    }
-    for one in present {
-        let id = shortened(&word(&one["peer"]), SHORT + 1);
-        let leaving = if one["leaving"] == true {
-            ", leaving"
-        } else {
-            ""
-        };
-        let text = format!(
-            "{id} {} of {} registrations, {} of {} circuits{leaving}, at {}",
-            one["registrations"],
-            one["most_registrations"],
-            one["circuits"],
-            one["most_circuits"],
-            words(&one["addresses"]),
-        );
-        line("", &text);
     }
 }
 

@@ -114,6 +114,13 @@ fn bash_completes_commands_options_and_peers() {
             "p",
             "public public,unmapped",
         ),
+        ("cepa serve w", "w", "ws: wss:"),
+        ("cepa connect q", "q", "quic:"),
+        ("cepa explain rf", "rf", "rfc2217:"),
+        ("cepa cp t", "t", ""),
+        ("cepa peer t", "t", ""),
+        // No dash is put in where nothing is typed.
+        ("cepa connect @ann ", "", ""),
         ("cepa peer rm an", "an", "ann anton"),
         ("cepa peer rename ant", "ant", "anton"),
     ] {
@@ -142,10 +149,10 @@ fn zsh_and_fish_load_their_scripts_and_know_the_peers() {
         assert_eq!(seen.matches("ann anna-target anton").count(), 1, "{seen}");
     }
     let script = format!(
-        "source {dir}/fish; complete -C 'cepa pin'; complete -C 'cepa connect @ant'; complete -C 'cepa peer rm ant'"
+        "source {dir}/fish; complete -C 'cepa pin'; complete -C 'cepa connect @ant'; complete -C 'cepa peer rm ant'; complete -C 'cepa serve q'"
     );
     if let Some(seen) = shell(&place, "fish", &["-c", &script]) {
-        for line in ["ping", "@anton", "anton"] {
+        for line in ["ping", "@anton", "anton", "quic:"] {
             let begins = |l: &str| l.split('\t').next() == Some(line);
             assert!(seen.lines().any(begins), "{line}: {seen}");
         }

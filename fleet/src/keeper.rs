@@ -40,6 +40,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const GOOD: Duration = Duration::from_secs(10);
 /// How often who waits for the first connection looks.
 const LOOK: Duration = Duration::from_millis(20);
+/// Who has failed once is not waited for long to say who it is.
+const GLANCE: Duration = Duration::from_secs(2);
 /// Reasons that are said between two times that all is well.
 const MOST_SAID: usize = 16;
 /// From one attempt to take leave to the next, at another endpoint.
@@ -70,7 +72,16 @@ pub async fn check(
             client.page(&prefix, &end_of(&prefix), 0).await.map(drop)
         };
         let tried = timeout(options.patience, tried).await;
-        tried.unwrap_or(Err(EtcdError::Slow(options.patience.as_secs())))
+        match tried.unwrap_or(Err(EtcdError::Slow(options.patience.as_secs()))) {
+            Err(
+                vague @ (EtcdError::NotReady(_) | EtcdError::Malformed(_) | EtcdError::Slow(_)),
+            ) => {
+                let patience = options.patience.min(GLANCE);
+                let seen = etcd::look(endpoint, options.tls.as_ref(), patience).await;
+                Err(seen.unwrap_or(vague))
+            }
+            other => other,
+        }
     };
     let mut asked: FuturesUnordered<_> = address.endpoints().iter().map(ask).collect();
     let mut worst: Option<EtcdError> = None;

@@ -329,6 +329,31 @@ fn address(places: &[&str]) -> FleetAddress {
     format!("etcd://{}/cepa", places.join(",")).parse().unwrap()
 }
 
+/// Another server may end the connection before or after it has said who it is: the answer is the same each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_no_etcd_is_told_each_time_in_the_same_way() {
+    let (web, _) = server(async |mut stream: TcpStream| {
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    })
+    .await;
+    let (closes, _) = server(async |stream: TcpStream| drop(stream)).await;
+    let (secret, _) = server(async |mut stream: TcpStream| {
+        let _ = stream.write_all(&[0x15, 3, 1, 0, 2, 2, 70]).await;
+    })
+    .await;
+    for _ in 0..50 {
+        for (place, why) in [
+            (&web, "no etcd: an HTTP/1 server"),
+            (&closes, "with TLS it is etcds:"),
+            (&secret, "write etcds: in place of etcd:"),
+        ] {
+            let error = check(&address(&[place]), &Options::default()).await;
+            let error = error.unwrap().expect("it is no etcd").to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}
+
 /// However long they are silent, and in whatever order they are named.
 #[tokio::test(flavor = "multi_thread")]
 async fn before_the_start_all_are_asked_at_once_and_the_order_decides_nothing() {

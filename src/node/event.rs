@@ -325,12 +325,15 @@ impl fmt::Display for Line<'_> {
             ),
             Event::SessionMigrated {
                 peer, from, path, ..
-            } => write!(
-                f,
-                "session with {peer} goes on {}, no longer {}",
-                path.phrase(),
-                from.phrase()
-            ),
+            } => {
+                let (now, before) = (path.phrase(), from.phrase());
+                write!(f, "session with {peer} goes on {now}, ")?;
+                if now == before {
+                    f.write_str("on another connection")
+                } else {
+                    write!(f, "no longer {before}")
+                }
+            }
             Event::SessionDown { peer, path, end } => {
                 write!(
                     f,

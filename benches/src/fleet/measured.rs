@@ -17,6 +17,8 @@ use crate::{Failure, Outcome};
 
 /// Streams that share the bulk.
 const STREAMS: u64 = 4;
+/// Seconds of `churn` that are not measured, at least.
+const WARM_UP: u64 = 120;
 /// Circuits that watch that none is cut.
 const TALKS: usize = 50;
 /// Circuits on their way at once, where they are only to come about.
@@ -200,8 +202,8 @@ pub(super) async fn churn(rig: &mut Rig, options: &Options) -> Outcome<()> {
             .sum::<Outcome<f64>>()
     };
     let pace = Duration::from_secs(60) / u32::try_from(options.a_minute.max(1))?;
-    // Buffers, tables and the allocator have their sizes after as much of it as is measured.
-    turn(&mut takers, pace, options.seconds).await?;
+    // Buffers, tables and the allocator have their sizes after as much of it as is measured, and the nodes have sent their first signs of life.
+    turn(&mut takers, pace, options.seconds.max(WARM_UP)).await?;
     let memory = |rig: &Rig| {
         let all = rig.relays.iter().map(super::rig::Relay::memory);
         all.sum::<Outcome<f64>>()
@@ -212,16 +214,17 @@ pub(super) async fn churn(rig: &mut Rig, options: &Options) -> Outcome<()> {
             .map(super::rig::Relay::cpu)
             .sum::<Outcome<f64>>()
     };
-    let (before, relays, store) = (memory(rig)?, cpu(rig)?, store_cpu(rig)?);
     let seen =
         |all: &[serde_json::Value], what| all.iter().map(|it| count(it, what)).sum::<usize>();
+    // A look takes memory itself, 17 KiB for each session that it lists.
     let shown = rig.look()?;
+    let (before, relays, store) = (memory(rig)?, cpu(rig)?, store_cpu(rig)?);
     let (writes, changes) = (seen(&shown, "writes"), seen(&shown, "changes"));
     let done = turn(&mut takers, pace, options.seconds).await?;
+    let grown = (memory(rig)? - before) / 3.0 / 1024.0;
     let shown = rig.look()?;
     let writes = seen(&shown, "writes").saturating_sub(writes).max(1);
     let changes = seen(&shown, "changes").saturating_sub(changes).max(1);
-    let grown = (memory(rig)? - before) / 3.0 / 1024.0;
     let seconds = number(usize::try_from(options.seconds)?);
     FLEET.at_least(
         "churn-rate",

@@ -4,8 +4,9 @@ use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It completes commands, options, files and, behind `@`, the names of known peers
-and of the targets in `config.toml`; at `cepa peer`, those of known peers. In
+It completes commands, options, files, the schemes of addresses and, behind `@`,
+the names of known peers and of the targets in `config.toml`; at `cepa peer`,
+those of known peers. In
 `cepa cp`, behind `@NAME:`, it offers the services with files that the peer had
 when it was last asked (`cepa services`): a completion asks nobody. To have it
 in every new shell:

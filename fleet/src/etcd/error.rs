@@ -168,6 +168,10 @@ impl EtcdError {
             Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
                 "its certificate is another authority's".to_owned()
             }
+            Some(rustls::Error::InvalidMessage(_)) => {
+                let why = "it speaks no TLS; write etcd: in place of etcds:";
+                return Self::Malformed(why.to_owned());
+            }
             _ => short(&error.to_string()),
         };
         Self::Tls { endpoint, reason }

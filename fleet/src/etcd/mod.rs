@@ -16,4 +16,5 @@ pub use client::{
     Change, Client, Entry, Login, MOST, MOST_OPS, MOST_WRITTEN, Options, Page, Watch, Write, end_of,
 };
 pub use error::{BadCertificate, EtcdError};
+pub(crate) use tls::look;
 pub use tls::{BadTls, Tls};

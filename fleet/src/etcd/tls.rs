@@ -11,7 +11,7 @@ use cepa::identity::default_provider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -114,8 +114,59 @@ pub(super) async fn open(
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
             Err(EtcdError::tls(endpoint, &error))
         }
-        Ok(Err(error)) => Err(EtcdError::unreachable(endpoint, &error)),
+        Ok(Err(error)) => Err(EtcdError::Unreachable {
+            endpoint: endpoint.to_owned(),
+            reason: format!("{error}, in the TLS handshake; without TLS it is etcd:"),
+        }),
         Err(_) => Err(EtcdError::unreachable(endpoint, &late())),
+    }
+}
+
+/// What an HTTP/2 client says first: the preface and settings without any (RFC 9113, sections 3.4 and 6.5).
+const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// The bytes of a frame's header.
+const FRAME_HEAD: usize = 9;
+
+/// Who answers at HOST:PORT, where a call has failed: gRPC's library says "transport error" of whatever is no HTTP/2, or that the connection is
+/// lost, as it comes. `None` for one that may be an etcd.
+pub(crate) async fn look(
+    endpoint: &str,
+    tls: Option<&Tls>,
+    patience: Duration,
+) -> Option<EtcdError> {
+    let mut wire = match open(endpoint, tls, patience).await {
+        Ok(wire) => wire,
+        Err(error) => return Some(error),
+    };
+    let mut first = Vec::with_capacity(FRAME_HEAD);
+    let heard = async {
+        // Who ends the connection meanwhile may have said why.
+        let _ = wire.write_all(HELLO).await;
+        let _ = wire.flush().await;
+        let _ = (&mut wire)
+            .take(FRAME_HEAD as u64)
+            .read_to_end(&mut first)
+            .await;
+    };
+    timeout(patience, heard).await.ok()?;
+    stranger(&first, tls.is_some())
+}
+
+/// What the first bytes of a server tell that is no HTTP/2 server.
+fn stranger(first: &[u8], is_tls: bool) -> Option<EtcdError> {
+    let malformed = |what: &str| Some(EtcdError::Malformed(what.to_owned()));
+    match first {
+        [] if is_tls => None,
+        // What has to be TLS ends what is not without a word.
+        [] => Some(EtcdError::NotReady(
+            "it ends the connection at once; with TLS it is etcds:".to_owned(),
+        )),
+        [0x15, 3, ..] => malformed("it speaks TLS; write etcds: in place of etcd:"),
+        [b'H', b'T', b'T', b'P', b'/', ..] => malformed("an HTTP/1 server"),
+        // Settings come first, on stream 0.
+        [0, _, _, 4, _, 0, 0, 0, 0] => None,
+        _ => malformed("what it says is no HTTP/2"),
     }
 }
 
@@ -156,5 +207,29 @@ impl AsyncWrite for Wire {
             Self::Plain(it) => Pin::new(it).poll_shutdown(cx),
             Self::Tls(it) => Pin::new(it).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_tell_who_is_no_etcd() {
+        let said = |first: &[u8]| stranger(first, false).map(|it| it.to_string());
+        assert_eq!(said(b"\0\0\x12\x04\0\0\0\0\0"), None);
+        for (first, why) in [
+            (&b""[..], "etcds:"),
+            (b"\x15\x03\x01\0\x02", "etcds:"),
+            (b"HTTP/1.1 ", "an HTTP/1 server"),
+            (b"SSH-2.0-O", "no HTTP/2"),
+            (b"\0\0\0", "no HTTP/2"),
+            (b"\0\0\0\x01\0\0\0\0\0", "no HTTP/2"),
+        ] {
+            let said = said(first).unwrap();
+            assert!(said.contains(why), "{first:?}: {said}");
+        }
+        // Under TLS it has proven that it is the one that is meant, and may be ending.
+        assert_eq!(stranger(b"", true), None);
     }
 }
