@@ -3,6 +3,7 @@
 //! There is a file for each peer in `offered` of the configuration folder, a service a line: its kind and its name. It says nothing of what the
 //! peer offers now, and nothing else goes by it. Whoever is no known peer leaves none, so there are no more of them than those.
 
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -26,7 +27,7 @@ pub(crate) fn keep(peer: PeerId, list: &Directory) {
         } else {
             &service.kind
         };
-        text.push_str(&format!("{kind} {}\n", service.name));
+        let _ = writeln!(text, "{kind} {}", service.name);
     }
     let Some(path) = place(peer) else {
         return;

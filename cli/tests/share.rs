@@ -556,7 +556,7 @@ fn a_console_whose_device_is_not_there_is_no_use_of_the_ticket() {
         "--listen",
         "tcp:127.0.0.1:0",
         "--uses",
-        "1",
+        "2",
     ];
     let share = Share::start(&ann, &words);
     let ticket = &share.ticket;
@@ -571,13 +571,18 @@ fn a_console_whose_device_is_not_there_is_no_use_of_the_ticket() {
         console(&["uart", "--attach", "work"]);
         console(&["uart", "--watch"]);
     }
-    // One that was there is a use, and by then there is none left.
+    // Two that are there are.
     let mut desk = Desk::sit_down(&bob, &["console", ticket, "up"], (24, 80));
-    desk.type_in("ping\r");
-    desk.until("ping");
+    desk.until("connected to up");
+    let lines = share.wait_for("uses the ticket; uses left: 1");
+    let uses = lines
+        .iter()
+        .filter(|line| line.contains("uses the ticket; "));
+    assert_eq!(uses.count(), 1, "{lines:#?}");
     desk.type_in("\r~.");
     desk.leave();
-    share.wait_for("uses the ticket; uses left: 0");
+    let output = bob.run_with(&["connect", ticket, "up"], b"once");
+    assert_eq!(text(&output.stdout), "once", "{}", text(&output.stderr));
     let line = bob.fails(&["connect", ticket, "up"], 7);
     assert!(line.contains("used up"), "{line}");
 }

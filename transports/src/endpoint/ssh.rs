@@ -31,37 +31,10 @@ pub(super) fn ssh(text: &str, start: usize) -> Result<Target, Wrong> {
     };
     let user = user.map(|user| name(user, start, "a user before \"@\""));
     let user = user.transpose()?;
-    let (host, port, port_at) = match rest.strip_prefix('[') {
-        Some(inner) => {
-            let Some((host, after)) = inner.split_once(']') else {
-                return wrong(at, "\"]\" after an IPv6 address");
-            };
-            let (address, zone) = host.split_once('%').unwrap_or((host, "0"));
-            let fits = !zone.is_empty() && zone.chars().all(is_plain);
-            if address.parse::<Ipv6Addr>().is_err() || !fits {
-                return wrong(at + 1, "an IPv6 address between \"[\" and \"]\"");
-            }
-            let behind = at + host.len() + 2;
-            match after.strip_prefix(':') {
-                Some(port) => (host.to_owned(), Some(port), behind + 1),
-                None if after.is_empty() => (host.to_owned(), None, behind),
-                None => return wrong(behind, "\":PORT\", or the end of the host"),
-            }
-        }
-        None => {
-            let (host, port) = match rest.split_once(':') {
-                Some((_, port)) if port.contains(':') => {
-                    return wrong(
-                        at,
-                        "[USER@]HOST[:PORT], with an IPv6 address in brackets; ssh asks for a password itself",
-                    );
-                }
-                Some((host, port)) => (host, Some(port)),
-                None => (rest, None),
-            };
-            let port_at = at + host.len() + 1;
-            (name(host, at, "a host, as `ssh` takes it")?, port, port_at)
-        }
+    let (host, port, port_at) = if let Some(inner) = rest.strip_prefix('[') {
+        in_brackets(inner, at)?
+    } else {
+        named(rest, at)?
     };
     let port = match port.map(digits::<u16>) {
         None => None,
@@ -74,6 +47,41 @@ pub(super) fn ssh(text: &str, start: usize) -> Result<Target, Wrong> {
         port,
         settings: Box::new(settings(options, start + end)?),
     })
+}
+
+/// A host, and a port with its place.
+type Host<'a> = (String, Option<&'a str>, usize);
+
+fn in_brackets(inner: &str, at: usize) -> Result<Host<'_>, Wrong> {
+    let Some((host, after)) = inner.split_once(']') else {
+        return wrong(at, "\"]\" after an IPv6 address");
+    };
+    let (address, zone) = host.split_once('%').unwrap_or((host, "0"));
+    let fits = !zone.is_empty() && zone.chars().all(is_plain);
+    if address.parse::<Ipv6Addr>().is_err() || !fits {
+        return wrong(at + 1, "an IPv6 address between \"[\" and \"]\"");
+    }
+    let behind = at + host.len() + 2;
+    match after.strip_prefix(':') {
+        Some(port) => Ok((host.to_owned(), Some(port), behind + 1)),
+        None if after.is_empty() => Ok((host.to_owned(), None, behind)),
+        None => wrong(behind, "\":PORT\", or the end of the host"),
+    }
+}
+
+fn named(rest: &str, at: usize) -> Result<Host<'_>, Wrong> {
+    let (host, port) = match rest.split_once(':') {
+        Some((_, port)) if port.contains(':') => {
+            return wrong(
+                at,
+                "[USER@]HOST[:PORT], with an IPv6 address in brackets; ssh asks for a password itself",
+            );
+        }
+        Some((host, port)) => (host, Some(port)),
+        None => (rest, None),
+    };
+    let port_at = at + host.len() + 1;
+    Ok((name(host, at, "a host, as `ssh` takes it")?, port, port_at))
 }
 
 fn is_plain(c: char) -> bool {
