@@ -86,12 +86,11 @@ pub(super) async fn serve(
     }
     let answered = timeout(relay.config.patience, send(&mut near, &done)).await;
     let of_members = match through {
-        Some(session) => Some(Looked::at(relay, session, far.wire().id())),
-        None if !onward => Some(Looked::at(
-            relay,
-            context.session().clone(),
-            near.wire().id(),
-        )),
+        Some(session) => Some(relay.unread.add(session, far.wire().id())),
+        None if !onward => {
+            let session = context.session().clone();
+            Some(relay.unread.add(session, near.wire().id()))
+        }
         None => None,
     };
     if matches!(answered, Ok(Ok(()))) {

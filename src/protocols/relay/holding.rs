@@ -11,7 +11,8 @@
 //!
 //! What nobody answers for at the other member is ended there, as one relay does it with its own. So a relay that is gone holds up none
 //! of its peers until its lease has ended, and whoever can write the store fills nobody's quota. A member that lies can: it is named in
-//! the refusal, so that it can be taken out of the lists. A peer whose relays do not reach each other may have as many at each. Who makes this relay ask has 60 tries, and one more each second; without one, what the store says counts.
+//! the refusal, so that it can be taken out of the lists. A peer whose relays do not reach each other may have as many at each. Who
+//! makes this relay ask has 60 tries, and one more each second; without one, what the store says counts.
 
 use std::sync::Arc;
 use std::time::Duration;

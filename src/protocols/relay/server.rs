@@ -29,7 +29,7 @@ use super::inner::{Inner, Joined, Refusal};
 use super::message::{Answer, DIAL, HOLDS, MAX_OTHERS, MEMBER, REGISTER};
 #[cfg(feature = "nat")]
 use super::seen::{SEEN, Seen, SeenAt};
-use super::{circuits, registering, unread};
+use super::{circuits, registering};
 
 /// How often the other members of a fleet hear what this one holds, if that has changed.
 const TELL_LOAD: Duration = Duration::from_secs(5);
@@ -95,7 +95,7 @@ impl Relay {
             node.add_protocol(Arc::new(Member(relay.clone())))?;
             relay.inner.tell_load();
             let tells = tell_load(Arc::downgrade(&relay.inner));
-            let looks = unread::look(Arc::downgrade(&relay.inner), node.receive_memory_a_peer());
+            let looks = relay.inner.unread.look(node.receive_memory_a_peer());
             // Outside a runtime nobody is served, and there is no load.
             if tokio::runtime::Handle::try_current().is_ok() {
                 node.spawn(tells);

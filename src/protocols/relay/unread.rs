@@ -12,15 +12,13 @@
 //! A circuit that is read is never slow, however much it carries, nor is one of which nothing waits.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::session::Session;
-
-use super::inner::Inner;
 
 /// Between two looks.
 const EACH: Duration = Duration::from_secs(1);
@@ -34,9 +32,9 @@ const PACE: usize = 3;
 /// One part of the memory of a peer may wait of slow circuits: there is always room for the others then.
 const PART: usize = 2;
 
-/// The circuits that lead through a session with another member.
-#[derive(Default)]
-pub(super) struct Unread(Mutex<State>);
+/// The circuits that lead through a session with another member. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Unread(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -52,24 +50,22 @@ struct Circuit {
     unread: CancellationToken,
 }
 
-impl Unread {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Each change is whole before anything can panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // Each change is whole before anything can panic.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A circuit that is looked at, until this is dropped.
 pub(super) struct Looked {
-    relay: Arc<Inner>,
+    of: Unread,
     number: u64,
     /// It is in the way of others, and has to end.
     pub(super) unread: CancellationToken,
 }
 
-impl Looked {
-    /// By the end that is in the session with the other member.
-    pub(super) fn at(relay: &Arc<Inner>, session: Session, stream: u32) -> Self {
+impl Unread {
+    /// One more, by its end in the session with the other member.
+    pub(super) fn add(&self, session: Session, stream: u32) -> Looked {
         let unread = CancellationToken::new();
         let circuit = Circuit {
             session,
@@ -77,33 +73,36 @@ impl Looked {
             pace: Pace::default(),
             unread: unread.clone(),
         };
-        let mut state = relay.unread.state();
+        let mut state = lock(&self.0);
         state.next += 1;
         let number = state.next;
         state.all.insert(number, circuit);
         drop(state);
-        Self {
-            relay: Arc::clone(relay),
+        Looked {
+            of: self.clone(),
             number,
             unread,
+        }
+    }
+
+    /// Looks at them now and then, as long as there is the relay; so many bytes may wait of one peer.
+    pub(super) fn look(&self, memory_a_peer: usize) -> impl Future<Output = ()> + Send + use<> {
+        let state = Arc::downgrade(&self.0);
+        async move {
+            loop {
+                sleep(EACH).await;
+                let Some(state) = state.upgrade() else {
+                    return;
+                };
+                lock(&state).look(memory_a_peer / PART);
+            }
         }
     }
 }
 
 impl Drop for Looked {
     fn drop(&mut self) {
-        self.relay.unread.state().all.remove(&self.number);
-    }
-}
-
-/// Looks at them now and then, as long as there is the relay.
-pub(super) async fn look(relay: Weak<Inner>, memory_a_peer: usize) {
-    loop {
-        sleep(EACH).await;
-        let Some(relay) = relay.upgrade() else {
-            return;
-        };
-        relay.unread.state().look(memory_a_peer / PART);
+        lock(&self.of.0).all.remove(&self.number);
     }
 }
 
