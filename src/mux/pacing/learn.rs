@@ -9,6 +9,12 @@ use super::{
     UNLIMITED_RATE, after, seconds,
 };
 
+/// By how much the rate grows in a round trip of a transport that starts slowly, at least (TCP's slow start doubles it).
+const GROWN: f64 = 1.25;
+
+/// By how much the flight grows then for each byte that is acknowledged: ahead of TCP, which would not grow with nothing to send.
+const SLOW_START: f64 = 3.0;
+
 impl Pacer {
     /// Bulk waits until something small has come back, as it does at the beginning of a session: what came before it on the path
     /// (bytes that are sent again) is no queue of the path's own, and how much longer a full record takes tells how fast it is.
@@ -58,13 +64,14 @@ impl Pacer {
             self.delivered = self.delivered.max(self.acked as f64);
             return true;
         }
-        self.heard_at = Some(now);
+        let before = self.heard_at.replace(now);
         self.unanswered = 0;
         let was_silent = std::mem::take(&mut self.no_pong);
         self.leap(&probe, round_trip);
         self.learn_min_rtt(&probe, round_trip, now);
         self.learn_rate(&probe, now);
         self.learn_least_rate(&probe, round_trip, now);
+        self.learn_train(&probe, before, now);
         let own = self.min_rtt.map_or(0.0, |(_, size)| {
             if self.rate > 0.0 {
                 (probe.size - size) / self.rate
@@ -207,6 +214,32 @@ impl Pacer {
         }
     }
 
+    /// A flight goes at once while a far path is not full, so its answers come one after the other as fast as the path let it through, and
+    /// tell how much fits into the path; as far as enough of it has come.
+    fn learn_train(&mut self, probe: &Probe, before: Option<Instant>, now: Instant) {
+        let round_trip = self.round_trip();
+        let is_startup = matches!(self.phase, Phase::Startup { .. });
+        if !is_startup || round_trip < FAR {
+            self.train = None;
+            return;
+        }
+        let follows = before.is_some_and(|at| seconds(at, now) <= round_trip / 8.0);
+        let Some((from, since)) = self.train.filter(|_| follows) else {
+            self.train = Some((probe.position, now));
+            return;
+        };
+        let bytes = (probe.position - from) as f64;
+        let fits = bytes / seconds(since, now).max(NOISE) * round_trip;
+        let most = TRAIN_GROWTH * bytes;
+        if bytes >= TRAIN && fits.min(most) > self.limit() {
+            self.phase = Phase::Startup {
+                base: fits.min(most),
+                from: self.acked,
+                gain: 1.0,
+            };
+        }
+    }
+
     fn take_rate(&mut self, sample: f64, span: f64, now: Instant) {
         let window = (4.0 * self.round_trip()).max(2.0).max(3.0 * span);
         self.rates.add(now, sample, window);
@@ -247,6 +280,19 @@ impl Pacer {
         self.judged_at = None;
     }
 
+    /// Behind a queue that was none of the path's: as above where the rate was known before; else it is compared once more.
+    fn go_on_growing(&mut self, flight: f64, before: f64) {
+        if before > 0.0 {
+            self.start_again(flight, SLOW_START);
+        } else {
+            self.phase = Phase::Full {
+                flight,
+                until: self.sent,
+                before: self.rate,
+            };
+        }
+    }
+
     /// The path is near and fast, and was not found wanting lately.
     fn may_be_unlimited(&self, now: Instant) -> bool {
         let may = self.unlimited_after.is_none_or(|at| at <= now);
@@ -271,11 +317,21 @@ impl Pacer {
                     self.phase = Phase::Full {
                         flight: flight.max(4.0 * RECORD_MIN),
                         until: self.sent,
+                        before: self.rate,
                     };
                 }
             }
-            Phase::Full { until, .. } => {
+            Phase::Full {
+                flight,
+                until,
+                before,
+            } => {
                 if self.rate > 0.0 && self.acked >= until {
+                    if prop > FAR && self.rate > GROWN * before {
+                        // What showed was the queue of a transport that starts slowly, and has not come to its end.
+                        self.go_on_growing(flight, before);
+                        return;
+                    }
                     self.phase = Phase::Limited;
                     self.delivered = self.acked as f64;
                     self.ahead.clear();
