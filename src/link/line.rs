@@ -39,7 +39,7 @@ const OVERHEAD: f64 = 8.0;
 const ACK: f64 = 32.0;
 
 /// Seconds of line that a frame may take; more, where shorter frames would waste too much ...
-const FRAME_TIME: f64 = 0.09;
+const FRAME_TIME: f64 = 0.05;
 /// ... that is below this payload ...
 const FRAME_LEAST: f64 = 512.0;
 /// ... but never more than this.

@@ -53,7 +53,6 @@ use cepa_transports::Rate;
 
 use crate::windowed::WindowedMax;
 
-
 use below::Below;
 
 /// Least record: shorter ones would spend more than 4 % on headers.
@@ -68,8 +67,8 @@ const TICK: f64 = 0.002;
 /// Flight before the first answer: a third of a second on the slowest usual serial line.
 const FIRST_FLIGHT: f64 = 4.0 * 1024.0;
 
-/// Most flight after the first answers, where those tell that the path is far and not slow.
-const SECOND_FLIGHT: f64 = 128.0 * 1024.0;
+/// Most flight after the first answers, where those tell that the path is far and not slow: with the first, one window.
+const SECOND_FLIGHT: f64 = 248.0 * 1024.0;
 
 /// Bytes of a flight whose answers tell how fast the path lets it through, and how many times as much may follow at once.
 const TRAIN: f64 = 32.0 * 1024.0;
@@ -210,6 +209,8 @@ pub(crate) struct Pacer {
 
     /// Round trip and size of something small that went before all bulk, until bulk has come back.
     handshake: Option<(f64, f64)>,
+    /// Where bulk began, and ended before its first answer came.
+    first_flight: Option<(u64, u64)>,
     /// Where a flight begins whose answers come now, and when the first of them came.
     train: Option<(u64, Instant)>,
     /// Bulk waits for that, until this time at most.
@@ -297,6 +298,7 @@ impl Pacer {
             rates: WindowedMax::since(now),
             idle: 0,
             handshake: None,
+            first_flight: None,
             train: None,
             small_until: None,
             min_rtt: None,

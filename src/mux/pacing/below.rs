@@ -5,9 +5,9 @@
 //!
 //! ```text
 //!   baud        beside small messages   alone
-//!   9,600       490 B   0.55 s          900 B   0.98 s
-//!   115,200     900 B   0.08 s        2,880 B   0.26 s
-//!   3,000,000 1,500 B   5 ms         16 KiB    55 ms
+//!   9,600       451 B   0.51 s          900 B   0.98 s
+//!   115,200     900 B   0.08 s        3,456 B   0.31 s
+//!   3,000,000 1,500 B   5 ms         16 KiB    56 ms
 //! ```
 
 // As in the file above.
@@ -28,17 +28,17 @@ const TICK: f64 = 0.005;
 const RECORD_MIN: usize = 900;
 
 /// Seconds that a small message may wait for that, where the line is so slow that the least record would take longer: the record is
-/// shorter then. Any less than this would be mostly headers, which are 8 % here; with what TLS adds it fills one frame of the link.
-const WAIT: f64 = 0.5;
-const RECORD_LEAST: f64 = 490.0;
+/// shorter then. Any less than this would be mostly headers, which are 8 % here; with what TLS adds it goes in one frame of the link.
+const WAIT: f64 = 0.47;
+const RECORD_LEAST: f64 = 450.0;
 
-/// The same while bulk is all there is: the first small message waits that much longer, and there are 1.5 % of headers at 115,200 baud.
-const ALONE: f64 = 0.25;
+/// The same while bulk is all there is: the first small message waits that much longer, and there is 1 % of headers at 115,200 baud.
+const ALONE: f64 = 0.3;
 
 /// How long there was no small message then; or so many short records, where those take longer: who uses such a line waits for each
 /// answer, and so asks less often.
 const ALONE_AFTER: Duration = Duration::from_secs(1);
-const ALONE_RECORDS: f64 = 10.0;
+const ALONE_RECORDS: f64 = 12.0;
 
 /// What follows from the rate of such a line.
 #[derive(Clone, Copy, Debug)]

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::{
     Answer, DRAIN, DRAIN_ROUNDS, DRAINS, FAR, FIRST_FLIGHT, NO_PONG, NOISE, Pacer, Phase, Probe,
-    RECORD_MIN, SECOND_FLIGHT, SPAN, SPAN_PROBES, TICK, UNLIMITED_PROP, UNLIMITED_QUEUE,
-    UNLIMITED_RATE, after, seconds,
+    RECORD_MIN, SECOND_FLIGHT, SPAN, SPAN_PROBES, TICK, TRAIN, TRAIN_GROWTH, UNLIMITED_PROP,
+    UNLIMITED_QUEUE, UNLIMITED_RATE, after, seconds,
 };
 
 /// By how much the rate grows in a round trip of a transport that starts slowly, at least (TCP's slow start doubles it).
@@ -14,6 +14,11 @@ const GROWN: f64 = 1.25;
 
 /// By how much the flight grows then for each byte that is acknowledged: ahead of TCP, which would not grow with nothing to send.
 const SLOW_START: f64 = 3.0;
+
+fn fa_old() -> bool {
+    static OLD: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *OLD.get_or_init(|| std::env::var_os("FA_OLD").is_some())
+}
 
 impl Pacer {
     /// Bulk waits until something small has come back, as it does at the beginning of a session: what came before it on the path
@@ -108,15 +113,23 @@ impl Pacer {
         }
     }
 
-    /// The first full record is back. If it took hardly longer than something small before it, the path is
+    /// What bulk began with comes back. If it took hardly longer than something small before it, the path is
     /// fast, and if it is far as well, much more fits into it than was dared at first.
     fn leap(&mut self, probe: &Probe, round_trip: f64) {
-        let Some((small, size)) = self.handshake.take() else {
+        let Some((small, size)) = self.handshake else {
             return;
         };
-        let (longer, more) = (round_trip - small, probe.size - size);
+        let begun = probe.position - (probe.size as u64).min(probe.position);
+        let (from, to) = *self.first_flight.get_or_insert((begun, self.sent));
+        if probe.position > to {
+            self.handshake = None;
+            return;
+        }
+        let longer = round_trip - small;
+        let more = (probe.position - from) as f64 - size;
         // Shorter by much: something else was in the way before, so nothing can be said.
         if longer < -NOISE.max(small / 8.0) {
+            self.handshake = None;
             return;
         }
         let fits = more / longer.max(NOISE) * small;
@@ -219,7 +232,7 @@ impl Pacer {
     fn learn_train(&mut self, probe: &Probe, before: Option<Instant>, now: Instant) {
         let round_trip = self.round_trip();
         let is_startup = matches!(self.phase, Phase::Startup { .. });
-        if !is_startup || round_trip < FAR {
+        if !is_startup || round_trip < FAR || fa_old() {
             self.train = None;
             return;
         }
@@ -327,7 +340,7 @@ impl Pacer {
                 before,
             } => {
                 if self.rate > 0.0 && self.acked >= until {
-                    if prop > FAR && self.rate > GROWN * before {
+                    if !fa_old() && prop > FAR && self.rate > GROWN * before {
                         // What showed was the queue of a transport that starts slowly, and has not come to its end.
                         self.go_on_growing(flight, before);
                         return;

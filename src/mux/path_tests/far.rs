@@ -35,8 +35,25 @@ impl Far {
         path.run(4 * self.delay);
         path.bulk[CLIENT] = bulk;
         let start = path.now;
+        let mut shown = start;
         while path.got[CLIENT] < bytes {
             path.step();
+            if std::env::var_os("FA").is_some() && path.now >= shown && path.now < start + 600 * MS
+            {
+                shown = path.now + 5 * MS;
+                let s = path.ends[CLIENT].stats();
+                println!(
+                    "{:?} got {} flight {} limit {:?} rate {:?} rtt {:?} unsent {} win {}",
+                    path.now - start,
+                    path.got[CLIENT],
+                    s.in_flight,
+                    s.flight_limit,
+                    s.delivery_rate,
+                    s.least_round_trip,
+                    s.unsent,
+                    path.ends[SERVER].stats().windows
+                );
+            }
         }
         path.got[CLIENT] as f64 / (path.now - start).as_secs_f64() / self.rate
     }

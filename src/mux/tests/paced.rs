@@ -88,10 +88,9 @@ fn a_session_ends_though_something_was_held_back() {
 #[test]
 fn records_on_a_line_are_short_while_small_messages_come() {
     for (rate, short, long, seconds) in [
-        (11_520.0, 900, 2880, 2),
-        (1920.0, 900, 900, 5),
-        (960.0, 490, 900, 6),
-        (480.0, 490, 900, 11),
+        (11_520.0, 900, 3456, 1),
+        (960.0, 451, 900, 6),
+        (480.0, 450, 900, 12),
     ] {
         let config = Config {
             line_rate: Some(Rate::bytes_per_second(rate)),
