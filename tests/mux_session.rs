@@ -1139,12 +1139,13 @@ async fn drained_reports_when_all_has_left() {
     assert!(here.drained(None).await.is_err());
 }
 
-/// Forty streams that always have more to send get the same, whatever a stream may queue: when the first of them has all of its own, none is
+/// Twenty streams that always have more to send get the same, whatever a stream may queue: when the first of them has all of its own, none is
 /// far behind. On one thread, so what decides is the order of turns, and no clock.
 #[tokio::test]
 async fn streams_share_a_session_evenly_whatever_they_may_queue() {
-    const STREAMS: usize = 40;
-    const SHARE: usize = 2 << 20;
+    const STREAMS: usize = 20;
+    // What lies unread at the end differs by a window.
+    const SHARE: usize = 20 << 20;
     for queue in [16 << 10, 64 << 10, 128 << 10, 1 << 20] {
         let (near, far) = duplex(256 << 10);
         let mut config = Config::default();

@@ -395,7 +395,13 @@ impl Engine {
             } else {
                 Lane::Bulk
             };
-            self.scheduler.push(key, lane, entry.priority);
+            let owes = lane == Lane::Bulk && entry.debt > 0;
+            if owes {
+                let debt = std::mem::take(&mut entry.debt);
+                self.scheduler.push_owing(key, entry.priority, debt);
+            } else {
+                self.scheduler.push(key, lane, entry.priority);
+            }
         }
     }
 
