@@ -110,6 +110,12 @@ const UNLIMITED_QUEUE: f64 = 0.004;
 /// Seconds of round trip that make a path far.
 const FAR: f64 = 0.02;
 
+/// Round trips for which a far path may hold up what has come, because something before it was lost and is sent again.
+const HELD_UP: f64 = 1.5;
+
+/// Answers that come so many times faster than the path is were held up together.
+const BUNCH: f64 = 4.0;
+
 /// Seconds between drains, and round trips between them.
 const DRAIN: f64 = 10.0;
 const DRAIN_ROUNDS: f64 = 50.0;
@@ -229,6 +235,8 @@ pub(crate) struct Pacer {
     delivered_at: Instant,
     /// By how much `V` was ahead of the last answers.
     ahead: Vec<f64>,
+    /// Where and when the first of those was.
+    ahead_since: Option<(u64, Instant)>,
     /// Queues that the last answers saw, in seconds.
     queues: VecDeque<f64>,
 
@@ -309,6 +317,7 @@ impl Pacer {
             delivered: 0.0,
             delivered_at: now,
             ahead: Vec::new(),
+            ahead_since: None,
             queues: VecDeque::new(),
             round: 0,
             round_ends: 0,
@@ -565,7 +574,12 @@ impl Pacer {
         if let Phase::Startup { .. } | Phase::Full { .. } | Phase::Late(_) = self.phase {
             return (unacked + record > limit && !self.probes.is_empty()).then_some(long);
         }
-        let cap = self.rate * (self.round_trip() + 2.0 * self.slack()) + 4.0 * record;
+        let held_up = if self.prop() > FAR {
+            HELD_UP * self.round_trip()
+        } else {
+            0.0
+        };
+        let cap = self.rate * (self.round_trip() + 2.0 * self.slack() + held_up) + 4.0 * record;
         if unacked > cap && !self.probes.is_empty() {
             return Some(long);
         }

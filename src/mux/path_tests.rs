@@ -64,9 +64,21 @@ struct Wire {
     hop: Option<Nagle>,
     /// What it begins with.
     transport: Option<SlowStart>,
+    /// One packet of so many is lost, and comes a round trip later, and what is behind it not before; the state of chance.
+    losses: Option<(f64, u64)>,
+    held_until: Instant,
 }
 
 impl Wire {
+    fn is_lost(&mut self, len: usize) -> bool {
+        let Some((of, state)) = &mut self.losses else {
+            return false;
+        };
+        *state = chance(*state);
+        let packets = len as f64 / 1448.0;
+        ((*state >> 11) as f64 / (1_u64 << 53) as f64) < packets / *of
+    }
+
     /// Whether a write is taken now.
     fn takes(&self) -> bool {
         match &self.transport {
@@ -123,8 +135,11 @@ impl Wire {
                     if let Some(transport) = &mut self.transport {
                         transport.passed(at + 2 * self.delay, packet.len);
                     }
+                    let lost = self.is_lost(packet.len);
+                    let again = if lost { 2 * self.delay } else { Duration::ZERO };
+                    self.held_until = self.held_until.max(at + self.delay + again);
                     if let Some(done) = packet.done {
-                        self.flying.push_back((at + self.delay, done));
+                        self.flying.push_back((self.held_until, done));
                     }
                     self.through = None;
                 }
@@ -203,6 +218,8 @@ impl Path {
             flying: VecDeque::new(),
             hop: None,
             transport: None,
+            losses: None,
+            held_until: start,
         };
         let mut ends = [
             Engine::new(Side::Client, config.clone(), 1, start),
@@ -273,10 +290,7 @@ impl Path {
 
     /// Between half and one and a half of the usual gap.
     fn next_gap(&mut self) -> Duration {
-        self.jitter = self
-            .jitter
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.jitter = chance(self.jitter);
         self.gap
             .mul_f64(0.5 + (self.jitter >> 40) as f64 / f64::from(1 << 24))
     }
@@ -452,6 +466,11 @@ impl Path {
             wire.rate = rate;
         }
     }
+}
+
+fn chance(state: u64) -> u64 {
+    let state = state.wrapping_mul(6_364_136_223_846_793_005);
+    state.wrapping_add(1_442_695_040_888_963_407)
 }
 
 fn is_pong(frame: &[u8]) -> bool {

@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use super::{
-    Answer, DRAIN, DRAIN_ROUNDS, DRAINS, FAR, FIRST_FLIGHT, NO_PONG, NOISE, Pacer, Phase, Probe,
-    RECORD_MIN, SECOND_FLIGHT, SPAN, SPAN_PROBES, TICK, TRAIN, TRAIN_GROWTH, UNLIMITED_PROP,
+    Answer, BUNCH, DRAIN, DRAIN_ROUNDS, DRAINS, FAR, FIRST_FLIGHT, NO_PONG, NOISE, Pacer, Phase,
+    Probe, RECORD_MIN, SECOND_FLIGHT, SPAN, SPAN_PROBES, TICK, TRAIN, TRAIN_GROWTH, UNLIMITED_PROP,
     UNLIMITED_QUEUE, UNLIMITED_RATE, after, seconds,
 };
 
@@ -92,7 +92,7 @@ impl Pacer {
         if was_silent && self.rate <= 0.0 {
             self.start_again(FIRST_FLIGHT, 7.0);
         }
-        self.correct(probe.position);
+        self.correct(probe.position, now);
         if self.draining.is_some_and(|position| self.acked >= position) {
             self.drained();
         }
@@ -259,16 +259,28 @@ impl Pacer {
         self.rate = self.rates.get().map_or(0.0, |(best, _)| best);
     }
 
-    /// Takes back what `V` was ahead of the truth.
-    fn correct(&mut self, position: u64) {
+    /// Takes back what `V` was ahead of the truth. Answers that were held up together tell nothing of that: on a far path TCP keeps all that
+    /// is behind a loss for a round trip, and then gives it at once, where a queue would have let it through one by one.
+    fn correct(&mut self, position: u64, now: Instant) {
         let ahead = self.delivered - position as f64;
         if ahead < 0.0 {
             self.delivered = position as f64;
             self.ahead.clear();
             return;
         }
+        if self.ahead.is_empty() {
+            self.ahead_since = Some((position, now));
+        }
         self.ahead.push(ahead);
         if self.ahead.len() < 4 {
+            return;
+        }
+        let bunch = self.ahead_since.is_some_and(|(from, since)| {
+            let bytes = position.saturating_sub(from) as f64;
+            bytes > BUNCH * self.rate * seconds(since, now)
+        });
+        if bunch && self.prop() > FAR {
+            self.ahead.clear();
             return;
         }
         let least = self.ahead.drain(..).fold(f64::MAX, f64::min);

@@ -12,6 +12,8 @@ struct Far {
     pacing: bool,
     /// The transport below starts slowly.
     slow: bool,
+    /// One packet of so many is lost.
+    losses: Option<f64>,
 }
 
 impl Far {
@@ -28,6 +30,7 @@ impl Far {
                 wire.transport = Some(SlowStart::new());
             }
         }
+        path.wires[CLIENT].losses = self.losses.map(|of| (of, 1));
         let bulk = path.bulk[CLIENT].take();
         for end in &mut path.ends {
             end.ping().unwrap();
@@ -42,24 +45,25 @@ impl Far {
     }
 }
 
-/// Bytes a second, the delay one way, and what 16, 64, 256 and 512 MiB are to get.
-const PATHS: [(f64, Duration, [f64; 4]); 2] = [
-    (125e6, Duration::from_millis(25), [0.5, 0.8, 0.94, 0.965]),
-    (12.5e6, Duration::from_millis(100), [0.7, 0.9, 0.95, 0.96]),
+/// Bytes a second, the delay one way, and what 16, 64 and 256 MiB are to get.
+const PATHS: [(f64, Duration, [f64; 3]); 2] = [
+    (125e6, Duration::from_millis(25), [0.5, 0.8, 0.94]),
+    (12.5e6, Duration::from_millis(100), [0.7, 0.9, 0.95]),
 ];
-const SIZES: [u64; 4] = [16, 64, 256, 512];
+const SIZES: [u64; 3] = [16, 64, 256];
 
 #[test]
 fn bulk_on_a_far_path() {
     let mut missed = Vec::new();
     for (rate, delay, goals) in PATHS {
-        for buffer in [256 << 10, 1 << 20, 4 << 20] {
+        for buffer in [256 << 10, 4 << 20] {
             let far = Far {
                 rate,
                 buffer,
                 delay,
                 pacing: true,
                 slow: false,
+                losses: None,
             };
             for (mib, goal) in SIZES.into_iter().zip(goals) {
                 let share = far.share(mib * MIB);
@@ -79,7 +83,7 @@ fn bulk_on_a_far_path_over_a_transport_that_starts_slowly() {
     let mut missed = Vec::new();
     for (rate, delay, _) in PATHS {
         // Of what goes without pacing: the transport has less to grow with in the first round trips.
-        for (mib, goal) in SIZES.into_iter().zip([0.74, 0.84, 0.92, 0.94]) {
+        for (mib, goal) in SIZES.into_iter().zip([0.7, 0.84, 0.92]) {
             let [unpaced, paced] = [false, true].map(|pacing| {
                 let far = Far {
                     rate,
@@ -87,6 +91,7 @@ fn bulk_on_a_far_path_over_a_transport_that_starts_slowly() {
                     delay,
                     pacing,
                     slow: true,
+                    losses: None,
                 };
                 far.share(mib * MIB)
             });
@@ -94,6 +99,30 @@ fn bulk_on_a_far_path_over_a_transport_that_starts_slowly() {
             if paced < goal * unpaced {
                 missed.push((rate, mib, paced, unpaced));
             }
+        }
+    }
+    assert!(missed.is_empty(), "{missed:?}");
+}
+
+/// TCP keeps what comes behind a loss until that was sent again, and gives all of it at once.
+#[test]
+fn bulk_on_a_far_path_that_loses_one_packet_in_a_thousand() {
+    let mut missed = Vec::new();
+    for (rate, delay, _) in PATHS {
+        let [unpaced, paced] = [false, true].map(|pacing| {
+            let far = Far {
+                rate,
+                buffer: 1 << 20,
+                delay,
+                pacing,
+                slow: false,
+                losses: Some(1000.0),
+            };
+            far.share(64 * MIB)
+        });
+        println!("{rate} B/s, {delay:?}, with losses: {paced:.4}, unpaced {unpaced:.4}");
+        if paced < 0.7 * unpaced {
+            missed.push((rate, paced, unpaced));
         }
     }
     assert!(missed.is_empty(), "{missed:?}");
