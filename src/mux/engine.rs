@@ -398,7 +398,8 @@ impl Engine {
             let owes = lane == Lane::Bulk && entry.debt > 0;
             if owes {
                 let debt = std::mem::take(&mut entry.debt);
-                self.scheduler.push_owing(key, entry.priority, debt);
+                self.scheduler
+                    .push_owing(key, entry.priority, 16 * usize::from(debt));
             } else {
                 self.scheduler.push(key, lane, entry.priority);
             }

@@ -574,7 +574,7 @@ impl Pacer {
         if let Phase::Startup { .. } | Phase::Full { .. } | Phase::Late(_) = self.phase {
             return (unacked + record > limit && !self.probes.is_empty()).then_some(long);
         }
-        let held_up = if self.prop() > FAR {
+        let held_up = if self.may_hold_up() {
             HELD_UP * self.round_trip()
         } else {
             0.0
@@ -585,6 +585,11 @@ impl Pacer {
         }
         let excess = sent - self.delivered + record - limit;
         (excess > 0.5).then(|| after(now, excess / (self.rate * self.gain())))
+    }
+
+    /// A far path that carries much. A machine that is late holds up answers as well, but never so much at a time.
+    fn may_hold_up(&self) -> bool {
+        self.prop() > FAR && self.rate * self.round_trip() > late::LATE_MOST
     }
 
     fn gain(&self) -> f64 {

@@ -147,17 +147,16 @@ impl Scheduler {
     }
 
     /// The same of a bulk stream that had sent too much when it last ran out of data: else those that often do would get more than others.
-    pub(crate) fn push_owing(&mut self, key: Key, priority: Priority, debt: u32) {
-        let most = self.frame.saturating_mul(DEBT_TURNS);
-        let debt = i64::from(debt).min(i64::try_from(most).unwrap_or(i64::MAX));
-        self.turn = Some((key, -debt));
+    pub(crate) fn push_owing(&mut self, key: Key, priority: Priority, debt: usize) {
+        let debt = debt.min(self.frame.saturating_mul(DEBT_TURNS));
+        self.turn = Some((key, -i64::try_from(debt).unwrap_or(i64::MAX)));
         self.push(key, Lane::Bulk, priority);
     }
 
     /// What a stream owes that was taken out last and is in no lane for bulk.
-    pub(crate) fn take_debt(&mut self, key: Key) -> Option<u32> {
+    pub(crate) fn take_debt(&mut self, key: Key) -> Option<usize> {
         let (_, left) = self.turn.take_if(|(of, _)| *of == key)?;
-        u32::try_from(left.saturating_neg()).ok()
+        usize::try_from(left.saturating_neg()).ok()
     }
 
     /// The stream whose turn it is, taken out of its lane. Lanes behind `last` may not go now.

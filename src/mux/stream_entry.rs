@@ -60,8 +60,8 @@ pub(crate) struct Entry {
 
     /// What this end puts it before and behind.
     pub(crate) priority: Priority,
-    /// Bytes that it sent beyond its turns when it last ran out of data.
-    pub(crate) debt: u32,
+    /// Sixteen times as many bytes it has sent beyond its turns when it last ran out of data.
+    pub(crate) debt: u16,
     /// What it is for, for who looks. One pointer, and shared.
     pub(crate) label: Option<Arc<String>>,
     /// Bytes of data that came and went.

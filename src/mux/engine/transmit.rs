@@ -313,7 +313,7 @@ impl Engine {
         if let Some(debt) = self.scheduler.take_debt(key)
             && let Some(entry) = self.store.get_mut(key)
         {
-            entry.debt = debt;
+            entry.debt = u16::try_from(debt / 16).unwrap_or(u16::MAX);
         }
     }
 

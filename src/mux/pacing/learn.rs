@@ -15,11 +15,6 @@ const GROWN: f64 = 1.25;
 /// By how much the flight grows then for each byte that is acknowledged: ahead of TCP, which would not grow with nothing to send.
 const SLOW_START: f64 = 3.0;
 
-fn fa_old() -> bool {
-    static OLD: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    *OLD.get_or_init(|| std::env::var_os("FA_OLD").is_some())
-}
-
 impl Pacer {
     /// Bulk waits until something small has come back, as it does at the beginning of a session: what came before it on the path
     /// (bytes that are sent again) is no queue of the path's own, and how much longer a full record takes tells how fast it is.
@@ -232,7 +227,7 @@ impl Pacer {
     fn learn_train(&mut self, probe: &Probe, before: Option<Instant>, now: Instant) {
         let round_trip = self.round_trip();
         let is_startup = matches!(self.phase, Phase::Startup { .. });
-        if !is_startup || round_trip < FAR || fa_old() {
+        if !is_startup || round_trip < FAR {
             self.train = None;
             return;
         }
@@ -279,7 +274,7 @@ impl Pacer {
             let bytes = position.saturating_sub(from) as f64;
             bytes > BUNCH * self.rate * seconds(since, now)
         });
-        if bunch && self.prop() > FAR {
+        if bunch && self.may_hold_up() {
             self.ahead.clear();
             return;
         }
@@ -352,7 +347,7 @@ impl Pacer {
                 before,
             } => {
                 if self.rate > 0.0 && self.acked >= until {
-                    if !fa_old() && prop > FAR && self.rate > GROWN * before {
+                    if prop > FAR && self.rate > GROWN * before {
                         // What showed was the queue of a transport that starts slowly, and has not come to its end.
                         self.go_on_growing(flight, before);
                         return;
