@@ -254,6 +254,9 @@ pub(crate) struct Pacer {
     lead: Option<Answer>,
     pairs: VecDeque<bool>,
 
+    /// How often startup went on behind a queue that was none of the path's.
+    went_on: u32,
+
     /// Greatest rate in startup, how often in a row it was hardly exceeded, and since when.
     best: f64,
     plateau: u32,
@@ -328,6 +331,7 @@ impl Pacer {
             led: false,
             lead: None,
             pairs: VecDeque::new(),
+            went_on: 0,
             best: 0.0,
             plateau: 0,
             judged_at: None,

@@ -12,6 +12,10 @@ use super::{
 /// By how much the rate grows in a round trip of a transport that starts slowly, at least (TCP's slow start doubles it).
 const GROWN: f64 = 1.25;
 
+/// Times that this is believed: ten doublings of ten segments fill 1 Gbit/s at 100 ms. The rate that a machine shows that is late goes up and
+/// down, and to tell that from a path takes the phase behind this one.
+const SLOW_ROUNDS: u32 = 10;
+
 /// By how much the flight grows then for each byte that is acknowledged: ahead of TCP, which would not grow with nothing to send.
 const SLOW_START: f64 = 3.0;
 
@@ -302,6 +306,7 @@ impl Pacer {
 
     /// Behind a queue that was none of the path's: as above where the rate was known before; else it is compared once more.
     fn go_on_growing(&mut self, flight: f64, before: f64) {
+        self.went_on += 1;
         if before > 0.0 {
             self.start_again(flight, SLOW_START);
         } else {
@@ -347,7 +352,7 @@ impl Pacer {
                 before,
             } => {
                 if self.rate > 0.0 && self.acked >= until {
-                    if prop > FAR && self.rate > GROWN * before {
+                    if prop > FAR && self.rate > GROWN * before && self.went_on < SLOW_ROUNDS {
                         // What showed was the queue of a transport that starts slowly, and has not come to its end.
                         self.go_on_growing(flight, before);
                         return;
