@@ -6,8 +6,7 @@
 //! the window and not the path held the peer back, and it grows eight times, as far as the session's
 //! [`Budget`] allows. A sender that starts sends eight times as much in each round trip as in the one before,
 //! so an eighth of the window within two round trips is reason enough, and the credit goes back at once:
-//! waiting for the half would cost such a sender a round trip at each step. So is a burst that would be the whole window within a round
-//! trip, if it went on like that.
+//! waiting for the half would cost such a sender a round trip at each step.
 
 use std::time::{Duration, Instant};
 
@@ -30,12 +29,6 @@ const NEAR_STREAMS: u64 = 4;
 
 /// A part of the window that is used up within so many round trips will be the whole in the next.
 const STARTING_ROUND_TRIPS: u32 = 2;
-
-/// So much that comes at once tells more: at that speed, would it be the whole window within one round trip?
-const BURST: u32 = 64 << 10;
-
-/// No time of a burst is taken for shorter: what comes waits for turns of the machine, and comes in bunches.
-const BURST_TIME: Duration = Duration::from_micros(500);
 
 /// How many times larger a window becomes that is too small: 256 KiB to 16 MiB in two steps, for a far
 /// path is idle for most of each.
@@ -148,12 +141,10 @@ impl RecvWindow {
             return;
         };
         let passed = self.passed(now);
-        let starts = self.spent >= self.max / GROWTH
-            && passed <= round_trip.saturating_mul(STARTING_ROUND_TRIPS);
-        let time = passed.max(BURST_TIME).as_nanos();
-        let bursts = self.spent >= BURST
-            && u128::from(self.spent) * round_trip.as_nanos() >= u128::from(self.max) * time;
-        self.outgrown |= (starts || bursts) && self.max < largest && budget.has_room();
+        self.outgrown |= self.spent >= self.max / GROWTH
+            && passed <= round_trip.saturating_mul(STARTING_ROUND_TRIPS)
+            && self.max < largest
+            && budget.has_room();
     }
 
     /// Since the first byte came after credit last went to the peer.
@@ -477,37 +468,6 @@ mod tests {
             after(soon, round_trip, 16 * MIB, &mut budget),
             Some(2 * MIB)
         );
-    }
-
-    #[test]
-    fn a_burst_as_fast_as_a_far_path_gets_the_window_that_it_will_need() {
-        let start = Instant::now();
-        let round_trip = Some(Duration::from_millis(50));
-        let budget = &mut Budget::new(64 << 20);
-        budget.admit_outbound();
-        let mut window = RecvWindow::new();
-        window.enlarge(budget.take(2 * MIB - INITIAL_WINDOW));
-        let part = BURST as usize / 2;
-        for (ms, due) in [(0, false), (1, true)] {
-            let now = start + Duration::from_millis(ms);
-            window.take(now, BURST / 2).unwrap();
-            window.read(part);
-            window.look_ahead(now, round_trip, 16 * MIB, budget);
-            assert_eq!(window.is_due(), due, "{ms} ms");
-        }
-        window.grant(start, round_trip, 16 * MIB, budget);
-        assert_eq!(window.max(), 16 * MIB);
-        // Twenty times slower, half of it would do.
-        let mut window = RecvWindow::new();
-        window.enlarge(budget.take(2 * MIB - INITIAL_WINDOW));
-        for ms in [0, 20] {
-            let now = start + Duration::from_millis(ms);
-            window.take(now, BURST).unwrap();
-            window.read(BURST as usize);
-            let soon = now + Duration::from_millis(5);
-            window.look_ahead(soon, round_trip, 16 * MIB, budget);
-        }
-        assert!(!window.is_due());
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Far {
 
 /// Bytes a second, the delay one way, and what 16, 64 and 256 MiB are to get.
 const PATHS: [(f64, Duration, [f64; 3]); 2] = [
-    (125e6, Duration::from_millis(25), [0.5, 0.8, 0.94]),
+    (125e6, Duration::from_millis(25), [0.45, 0.76, 0.925]),
     (12.5e6, Duration::from_millis(100), [0.7, 0.9, 0.95]),
 ];
 const SIZES: [u64; 3] = [16, 64, 256];
