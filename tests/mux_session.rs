@@ -1,5 +1,5 @@
 //! Sessions of two of our own ends over real drivers: what needs tasks, wakers and IO to go wrong.
-#![allow(clippy::cast_possible_truncation)] // patterns of bytes
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // patterns and counts of bytes
 
 use std::io;
 use std::pin::Pin;
@@ -1137,4 +1137,55 @@ async fn drained_reports_when_all_has_left() {
     let mut there = server.accept().await.unwrap();
     there.reset(5);
     assert!(here.drained(None).await.is_err());
+}
+
+/// Twenty streams that always have more to send get the same, whatever a stream may queue: when the first of them has all of its own, none is
+/// far behind. On one thread, so what decides is the order of turns, and no clock.
+#[tokio::test]
+async fn streams_share_a_session_evenly_whatever_they_may_queue() {
+    const STREAMS: usize = 20;
+    // What lies unread at the end differs by a window.
+    const SHARE: usize = 20 << 20;
+    for queue in [16 << 10, 64 << 10, 128 << 10, 1 << 20] {
+        let (near, far) = duplex(256 << 10);
+        let mut config = Config::default();
+        config.send_queue = queue;
+        let (near, driver) = mux(near, Side::Client, config.clone());
+        tokio::spawn(driver);
+        let (far, driver) = mux(far, Side::Server, config);
+        tokio::spawn(driver);
+        let got: Arc<[AtomicUsize; STREAMS]> = Arc::new([const { AtomicUsize::new(0) }; STREAMS]);
+        let mut readers = tokio::task::JoinSet::new();
+        let mut writers = Vec::new();
+        for i in 0..STREAMS {
+            let mut stream = near.open().await.unwrap();
+            stream.write_u8(0).await.unwrap();
+            stream.flush().await.unwrap();
+            let mut read = far.accept().await.unwrap();
+            read.read_u8().await.unwrap();
+            writers.push(stream);
+            let got = Arc::clone(&got);
+            readers.spawn(async move {
+                let mut space = vec![0; 64 << 10];
+                while got[i].load(Ordering::Relaxed) < SHARE {
+                    let n = read.read(&mut space).await.unwrap();
+                    got[i].fetch_add(n, Ordering::Relaxed);
+                }
+                read
+            });
+        }
+        for mut stream in writers {
+            tokio::spawn(async move {
+                let piece = vec![7; 64 << 10];
+                while stream.write_all(&piece).await.is_ok() {}
+            });
+        }
+        let first = timeout(HANG, readers.join_next()).await.expect("hangs");
+        first.unwrap().unwrap();
+        let got = got.each_ref().map(|got| got.load(Ordering::Relaxed));
+        let (least, most) = (got.iter().min().unwrap(), got.iter().max().unwrap());
+        let fairness = *least as f64 / *most as f64;
+        println!("{queue} bytes: {fairness:.4}");
+        assert!(fairness >= 0.97, "{queue} bytes: {got:?}");
+    }
 }

@@ -6,9 +6,9 @@ use crate::Outcome;
 
 /// One measurement, as one line of JSON.
 #[derive(Debug, Serialize)]
-struct Measured {
+struct Measured<'a> {
     workload: &'static str,
-    name: &'static str,
+    name: &'a str,
     value: f64,
     unit: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,17 +26,18 @@ pub(crate) const FLEET: Figures = Figures("fleet");
 pub(crate) const DURABLE: Figures = Figures("durable");
 pub(crate) const CARRIERS: Figures = Figures("carriers");
 pub(crate) const COPY: Figures = Figures("copy");
+pub(crate) const FAR: Figures = Figures("far");
 
 impl Figures {
     /// A figure without a goal.
-    pub(crate) fn figure(self, name: &'static str, value: f64, unit: &'static str) -> Outcome<()> {
+    pub(crate) fn figure(self, name: &str, value: f64, unit: &'static str) -> Outcome<()> {
         self.print(name, value, unit, None)
     }
 
     /// A figure that should be no more than its goal.
     pub(crate) fn at_most(
         self,
-        name: &'static str,
+        name: &str,
         value: f64,
         unit: &'static str,
         goal: f64,
@@ -48,7 +49,7 @@ impl Figures {
     /// A figure that should be no less than its goal.
     pub(crate) fn at_least(
         self,
-        name: &'static str,
+        name: &str,
         value: f64,
         unit: &'static str,
         goal: f64,
@@ -59,7 +60,7 @@ impl Figures {
 
     fn print(
         self,
-        name: &'static str,
+        name: &str,
         value: f64,
         unit: &'static str,
         goal: Option<(String, bool)>,

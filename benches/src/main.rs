@@ -21,6 +21,7 @@
 //! | `fleet/` | three relays as one, on an etcd |
 //! | `load/` | crowds of clients on the tool's own processes |
 //! | `link/` | slow and far paths inside the process |
+//! | `far/` | bulk over far paths through the system's TCP, in network namespaces |
 //! | `carriers` | the same session over TCP, a WebSocket and QUIC |
 //! | `copy/` | files: `cepa cp` beside scp and `cepa forward`, and on a noisy line |
 //! | `tool` | processes of the tool |
@@ -33,6 +34,7 @@ mod attacks;
 mod carriers;
 mod copy;
 mod durable;
+mod far;
 mod figure;
 mod fleet;
 mod handshakes;
@@ -96,6 +98,8 @@ enum Command {
     Durable(durable::Options),
     /// The same session over TCP, a WebSocket and QUIC
     Carriers(carriers::Options),
+    /// Bulk over far paths between network namespaces, beside TLS alone; as root
+    Far(far::Options),
     /// Crowds of local clients on one session of the tool
     Load(load::Options),
     /// Files by the tool, beside scp and `cepa forward`, and on a noisy serial line
@@ -126,6 +130,7 @@ fn main() -> ExitCode {
         Command::Mesh(options) => mesh::run(&options),
         Command::Durable(options) => durable::run(&options),
         Command::Carriers(options) => carriers::run(&options),
+        Command::Far(options) => far::run(&options),
         Command::Load(options) => load::run(&options),
         Command::Copy(options) => copy::run(&options),
         Command::Fleet(options) => fleet::run(&options),

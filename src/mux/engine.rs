@@ -395,7 +395,14 @@ impl Engine {
             } else {
                 Lane::Bulk
             };
-            self.scheduler.push(key, lane, entry.priority);
+            let owes = lane == Lane::Bulk && entry.debt > 0;
+            if owes {
+                let debt = std::mem::take(&mut entry.debt);
+                self.scheduler
+                    .push_owing(key, entry.priority, 16 * usize::from(debt));
+            } else {
+                self.scheduler.push(key, lane, entry.priority);
+            }
         }
     }
 

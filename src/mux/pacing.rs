@@ -15,7 +15,8 @@
 //! So one record is on its way in the path while the next is prepared, and little more. Small
 //! messages are counted and not held back (up to a bound, or many of them would be bulk).
 //!
-//! - *Startup*: the flight grows with every answer, eight times a round trip, until a queue shows.
+//! - *Startup*: the flight grows with every answer, eight times a round trip, until a queue shows. On a far path that may be one that the
+//!   transport below makes, which starts slowly itself: if the rate has grown a round trip later, startup goes on.
 //! - *Limited*: as above; in one round trip of eight `V` runs a quarter faster, to see whether
 //!   the path has become faster. `R` is at least what one record and its round trip say: over many
 //!   answers, a hop that holds back the end of each burst (Nagle) looks as slow as its first stall.
@@ -28,7 +29,8 @@
 //!   for a while.
 //! - Peers that do not answer pings are unbounded (`no_pong`): nothing is held back until they answer one.
 //!
-//! This file is what the engine asks; `learn` is what the answers teach, and `late` what they do of a busy machine.
+//! This file is what the engine asks; `learn` is what the answers teach, `late` what they do of a busy machine, and `below` what the
+//! rate of a line says.
 //!
 //! No IO, no clock: time is an argument. Positions are bytes since the beginning of the session.
 
@@ -39,6 +41,7 @@
     clippy::cast_sign_loss
 )]
 
+mod below;
 mod late;
 mod learn;
 mod sizes;
@@ -50,7 +53,7 @@ use cepa_transports::Rate;
 
 use crate::windowed::WindowedMax;
 
-use super::batch::TLS_RECORD;
+use below::Below;
 
 /// Least record: shorter ones would spend more than 4 % on headers.
 const RECORD_MIN: f64 = 1000.0;
@@ -61,21 +64,15 @@ const RECORD_FIRST: usize = 1400;
 /// Seconds that the path takes for one record, and the least slack: about a timer's tick.
 const TICK: f64 = 0.002;
 
-/// Seconds that a line below takes for one record, where it tells its rate, and the least record: on a
-/// line of 9,600 baud, 0.9 s, and 5 % of headers.
-const LINE_TICK: f64 = 0.005;
-const LINE_RECORD_MIN: usize = 900;
-
-/// The same while bulk is all there is, and after how long without a small message that is so: the first one waits that much
-/// longer, and there are 1.5 % of headers at 115,200 baud, where short records have 4.5 %.
-const LINE_ALONE: f64 = 0.25;
-const ALONE: Duration = Duration::from_secs(2);
-
 /// Flight before the first answer: a third of a second on the slowest usual serial line.
 const FIRST_FLIGHT: f64 = 4.0 * 1024.0;
 
-/// Most flight after the first answers, where those tell that the path is far and not slow.
-const SECOND_FLIGHT: f64 = 128.0 * 1024.0;
+/// Most flight after the first answers, where those tell that the path is far and not slow: with the first, one window.
+const SECOND_FLIGHT: f64 = 248.0 * 1024.0;
+
+/// Bytes of a flight whose answers tell how fast the path lets it through, and how many times as much may follow at once.
+const TRAIN: f64 = 32.0 * 1024.0;
+const TRAIN_GROWTH: f64 = 32.0;
 
 /// Seconds that two round trips may differ by chance.
 const NOISE: f64 = 0.0005;
@@ -112,6 +109,12 @@ const UNLIMITED_QUEUE: f64 = 0.004;
 
 /// Seconds of round trip that make a path far.
 const FAR: f64 = 0.02;
+
+/// Round trips for which a far path may hold up what has come, because something before it was lost and is sent again.
+const HELD_UP: f64 = 1.5;
+
+/// Answers that come so many times faster than the path is were held up together.
+const BUNCH: f64 = 4.0;
 
 /// Seconds between drains, and round trips between them.
 const DRAIN: f64 = 10.0;
@@ -154,6 +157,8 @@ enum Phase {
     Full {
         flight: f64,
         until: u64,
+        /// The rate at its beginning.
+        before: f64,
     },
     Limited,
     /// The machine is late, and the path is not slow.
@@ -177,8 +182,8 @@ struct Late {
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Pacer {
-    /// The layer below holds back what is too much, and this is what a record should be: beside small messages, and without.
-    below: Option<[usize; 2]>,
+    /// The layer below holds back what is too much.
+    below: Option<Below>,
     /// When a small message last waited, and whether that is long ago; where a line is below.
     small_at: Option<Instant>,
     alone: bool,
@@ -210,6 +215,10 @@ pub(crate) struct Pacer {
 
     /// Round trip and size of something small that went before all bulk, until bulk has come back.
     handshake: Option<(f64, f64)>,
+    /// Where bulk began, and ended before its first answer came.
+    first_flight: Option<(u64, u64)>,
+    /// Where a flight begins whose answers come now, and when the first of them came.
+    train: Option<(u64, Instant)>,
     /// Bulk waits for that, until this time at most.
     small_until: Option<Instant>,
     /// `D` and the size of the record that it was measured with.
@@ -226,6 +235,8 @@ pub(crate) struct Pacer {
     delivered_at: Instant,
     /// By how much `V` was ahead of the last answers.
     ahead: Vec<f64>,
+    /// Where and when the first of those was.
+    ahead_since: Option<(u64, Instant)>,
     /// Queues that the last answers saw, in seconds.
     queues: VecDeque<f64>,
 
@@ -242,6 +253,9 @@ pub(crate) struct Pacer {
     /// The answer to the last, and whether the records behind them were faster on the path than the rate has it.
     lead: Option<Answer>,
     pairs: VecDeque<bool>,
+
+    /// How often startup went on behind a queue that was none of the path's.
+    went_on: u32,
 
     /// Greatest rate in startup, how often in a row it was hardly exceeded, and since when.
     best: f64,
@@ -270,12 +284,8 @@ fn after(at: Instant, seconds: f64) -> Instant {
 impl Pacer {
     /// `line_rate`: that of a layer below that keeps its own queue short.
     pub(crate) fn new(on: bool, line_rate: Option<Rate>, now: Instant) -> Self {
-        let record = |rate: Rate, seconds: f64| {
-            let bytes = (rate.as_bytes_per_second() * seconds) as usize;
-            bytes.clamp(LINE_RECORD_MIN, TLS_RECORD)
-        };
         Self {
-            below: line_rate.map(|rate| [LINE_TICK, LINE_ALONE].map(|tick| record(rate, tick))),
+            below: line_rate.map(Below::new),
             small_at: None,
             alone: false,
             on: on && line_rate.is_none(),
@@ -299,6 +309,8 @@ impl Pacer {
             rates: WindowedMax::since(now),
             idle: 0,
             handshake: None,
+            first_flight: None,
+            train: None,
             small_until: None,
             min_rtt: None,
             drains: VecDeque::new(),
@@ -308,6 +320,7 @@ impl Pacer {
             delivered: 0.0,
             delivered_at: now,
             ahead: Vec::new(),
+            ahead_since: None,
             queues: VecDeque::new(),
             round: 0,
             round_ends: 0,
@@ -318,6 +331,7 @@ impl Pacer {
             led: false,
             lead: None,
             pairs: VecDeque::new(),
+            went_on: 0,
             best: 0.0,
             plateau: 0,
             judged_at: None,
@@ -338,11 +352,11 @@ impl Pacer {
 
     /// Something is to be sent: `small`, whether a small message is among it.
     pub(crate) fn notice(&mut self, small: bool, now: Instant) {
-        if self.below.is_some() {
+        if let Some(below) = self.below {
             // A session begins with messages.
             let since = self.small_at.filter(|_| !small).unwrap_or(now);
             self.small_at = Some(since);
-            self.alone = now.saturating_duration_since(since) >= ALONE;
+            self.alone = now.saturating_duration_since(since) >= below.alone_after;
         }
     }
 
@@ -564,12 +578,22 @@ impl Pacer {
         if let Phase::Startup { .. } | Phase::Full { .. } | Phase::Late(_) = self.phase {
             return (unacked + record > limit && !self.probes.is_empty()).then_some(long);
         }
-        let cap = self.rate * (self.round_trip() + 2.0 * self.slack()) + 4.0 * record;
+        let held_up = if self.may_hold_up() {
+            HELD_UP * self.round_trip()
+        } else {
+            0.0
+        };
+        let cap = self.rate * (self.round_trip() + 2.0 * self.slack() + held_up) + 4.0 * record;
         if unacked > cap && !self.probes.is_empty() {
             return Some(long);
         }
         let excess = sent - self.delivered + record - limit;
         (excess > 0.5).then(|| after(now, excess / (self.rate * self.gain())))
+    }
+
+    /// A far path that carries much. A machine that is late holds up answers as well, but never so much at a time.
+    fn may_hold_up(&self) -> bool {
+        self.prop() > FAR && self.rate * self.round_trip() > late::LATE_MOST
     }
 
     fn gain(&self) -> f64 {

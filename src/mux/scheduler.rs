@@ -31,6 +31,9 @@ const URGENT_RUN: usize = 16 << 10;
 /// Frames' worth of bytes that higher classes send before one that waits below gets a turn.
 const STARVE_TURNS: i64 = 16;
 
+/// Turns that a stream may owe when it comes back with data.
+const DEBT_TURNS: usize = 4;
+
 /// Where a stream waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
@@ -141,6 +144,19 @@ impl Scheduler {
                 self.bulk += 1;
             }
         }
+    }
+
+    /// The same of a bulk stream that had sent too much when it last ran out of data: else those that often do would get more than others.
+    pub(crate) fn push_owing(&mut self, key: Key, priority: Priority, debt: usize) {
+        let debt = debt.min(self.frame.saturating_mul(DEBT_TURNS));
+        self.turn = Some((key, -i64::try_from(debt).unwrap_or(i64::MAX)));
+        self.push(key, Lane::Bulk, priority);
+    }
+
+    /// What a stream owes that was taken out last and is in no lane for bulk.
+    pub(crate) fn take_debt(&mut self, key: Key) -> Option<usize> {
+        let (_, left) = self.turn.take_if(|(of, _)| *of == key)?;
+        usize::try_from(left.saturating_neg()).ok()
     }
 
     /// The stream whose turn it is, taken out of its lane. Lanes behind `last` may not go now.

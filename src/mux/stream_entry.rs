@@ -60,6 +60,8 @@ pub(crate) struct Entry {
 
     /// What this end puts it before and behind.
     pub(crate) priority: Priority,
+    /// Sixteen times as many bytes it has sent beyond its turns when it last ran out of data.
+    pub(crate) debt: u16,
     /// What it is for, for who looks. One pointer, and shared.
     pub(crate) label: Option<Arc<String>>,
     /// Bytes of data that came and went.
@@ -113,6 +115,7 @@ impl Entry {
             send: SendQueue::default(),
             send_window: SendWindow::new(),
             priority: Priority::NORMAL,
+            debt: 0,
             label: None,
             data_in: 0,
             data_out: 0,
@@ -267,6 +270,6 @@ mod tests {
     /// Sessions hold thousands of these, most of them idle. What is rare has a box of its own.
     #[test]
     fn an_idle_stream_is_small() {
-        assert!(size_of::<Entry>() <= 240, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 248, "{}", size_of::<Entry>());
     }
 }

@@ -1,4 +1,4 @@
-//! A copy over a simulated serial line with bit errors, in real time.
+//! Copies over a simulated serial line, with bit errors and without, in real time.
 
 use std::fs;
 use std::path::Path;
@@ -17,9 +17,31 @@ const RATE: f64 = 11_520.0;
 /// Of the line, with a kill and a resumption in it.
 const GOAL: f64 = 90.0;
 
+/// A small file, whose start is part of its time, and what it gets of a line without errors.
+const SMALL: u64 = 100_000;
+const SMALL_GOAL: f64 = 95.0;
+
 pub(super) async fn run(cepa: &Path, bytes: u64) -> Outcome<()> {
+    let (small, _) = over(cepa, SMALL, 0.0, false).await?;
+    COPY.at_least("line-115200-100-kb", small, "% of the line", SMALL_GOAL)?;
+    let (undisturbed, killed) = over(cepa, bytes, 1e-5, true).await?;
+    COPY.figure(
+        "line-115200-ber-1e-5-undisturbed",
+        undisturbed,
+        "% of the line",
+    )?;
+    COPY.at_least(
+        "line-115200-ber-1e-5-killed-and-resumed",
+        killed,
+        "% of the line",
+        GOAL,
+    )
+}
+
+/// Percent of a line: undisturbed, and killed and resumed, where that is wanted.
+async fn over(cepa: &Path, bytes: u64, bit_errors: f64, and_killed: bool) -> Outcome<(f64, f64)> {
     let noise = Noise {
-        bit_errors: 1e-5,
+        bit_errors,
         ..Noise::default()
     };
     let line = LineSettings {
@@ -40,26 +62,19 @@ pub(super) async fn run(cepa: &Path, bytes: u64) -> Outcome<()> {
         return Err("a line has two ends".into());
     };
     pair.serve(b, a, &[])?;
-    let (undisturbed, killed) = tokio::task::spawn_blocking(move || {
+    let copied = tokio::task::spawn_blocking(move || {
         let undisturbed = copy(&pair, bytes, None)?;
-        let killed = copy(&pair, bytes, Some(bytes / 2))?;
+        let killed = match and_killed {
+            true => copy(&pair, bytes, Some(bytes / 2))?,
+            false => f64::NAN,
+        };
         Ok::<_, crate::Failure>((undisturbed, killed))
     })
     .await??;
     for plug in plugs {
         plug.abort();
     }
-    COPY.figure(
-        "line-115200-ber-1e-5-undisturbed",
-        undisturbed,
-        "% of the line",
-    )?;
-    COPY.at_least(
-        "line-115200-ber-1e-5-killed-and-resumed",
-        killed,
-        "% of the line",
-        GOAL,
-    )
+    Ok(copied)
 }
 
 /// Percent of the line. The client is killed when so much is there, and started again.

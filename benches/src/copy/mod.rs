@@ -11,8 +11,8 @@
 //! - `loopback`: one file, each program in turn in every round; the ratio of a round is one value, and the middle of the rounds
 //!   counts. The files lie in memory (`/dev/shm`) where there is one, so that no disk is measured. A program that is not
 //!   installed is reported as skipped.
-//! - `line`: a simulated line of 115,200 baud where one bit in 100,000 is wrong, both ways, in real time. Once a copy that nobody
-//!   disturbs, once one whose client is killed (SIGKILL) when half of the file is there, and started again. What is counted is
+//! - `line`: a simulated line of 115,200 baud, in real time. First 100 kB without errors; then, where one bit in 100,000 is wrong, both
+//!   ways, once a copy that nobody disturbs, once one whose client is killed (SIGKILL) when half of the file is there, and started again. What is counted is
 //!   the file's bytes against what the line could have carried in all that time.
 //!
 //! | file | holds |

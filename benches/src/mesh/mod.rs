@@ -1,7 +1,7 @@
 //! One relay with many nodes and circuits, against the goals of the peer mesh.
 //!
 //! ```text
-//! cargo run --release -p cepa-bench -- mesh [--only memory|copying|fairness|one-peer] [--nodes 1000] [--circuits 2000]
+//! cargo run --release -p cepa-bench -- mesh [--only memory|copying|fairness|one-peer|busy] [--nodes 1000] [--circuits 2000]
 //! ```
 //!
 //! One line of JSON a measurement, with its goal and whether it is held. The relay is a process of its own with two
@@ -19,6 +19,8 @@
 //! - `one-peer`: a relay with its default limits, and one stranger that makes it hold as much as it can, of one kind after the
 //!   other: requests that it never finishes, circuits that both ends fill and nobody reads, and circuits that have ended and that
 //!   nobody reads.
+//! - `busy`: all circuits write at once, which is more than the machine can do, with pacing and without it in turn. What comes out at
+//!   the nodes, and how long the diallers' frames are.
 //!
 //! Latencies are wall time on whatever else the machine does; the others are not.
 //!
@@ -26,9 +28,10 @@
 //! | --- | --- |
 //! | `relay` | the relay's process |
 //! | `crowd` | nodes and diallers |
-//! | `memory`, `copying`, `fairness`, `one_peer` | what is measured |
+//! | `memory`, `copying`, `fairness`, `one_peer`, `busy` | what is measured |
 //! | `options` | what it is asked |
 
+mod busy;
 pub(crate) mod copying;
 mod crowd;
 mod fairness;
@@ -56,6 +59,9 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
     }
     if wanted(Part::OnePeer) {
         runtime.block_on(one_peer::run(options))?;
+    }
+    if wanted(Part::Busy) {
+        runtime.block_on(busy::run(options))?;
     }
     // The crowd's tasks would go on for ever.
     runtime.shutdown_background();

@@ -16,10 +16,10 @@ pub(crate) struct Options {
     /// Bulk of one round of `copying`, in MiB
     #[arg(long, default_value_t = 512)]
     pub(super) mib: u64,
-    /// Rounds of `copying`
+    /// Rounds of `copying` and `busy`
     #[arg(long, default_value_t = 5)]
     pub(super) rounds: usize,
-    /// How long `fairness` is watched, in seconds
+    /// How long `fairness` and `busy` are watched, in seconds
     #[arg(long, default_value_t = 5)]
     pub(super) seconds: u64,
     /// Without the mux's pacing, at all ends
@@ -36,4 +36,5 @@ pub(super) enum Part {
     Copying,
     Fairness,
     OnePeer,
+    Busy,
 }

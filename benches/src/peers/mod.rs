@@ -83,16 +83,30 @@ pub(crate) struct Joined {
     pub(crate) knob: Option<Knob>,
 }
 
-/// Joins two ends that will have up to `streams` streams at once.
+/// How many streams there will be at once, and what cepa may queue for each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Streams {
+    pub(crate) count: usize,
+    pub(crate) queue: Option<usize>,
+}
+
+impl From<usize> for Streams {
+    fn from(count: usize) -> Self {
+        Self { count, queue: None }
+    }
+}
+
+/// Joins two ends.
 pub(crate) async fn join(
     peer: Peer,
     between: Between,
-    streams: usize,
+    streams: impl Into<Streams>,
     credentials: &Arc<Credentials>,
 ) -> Outcome<Joined> {
+    let streams = streams.into();
     match (peer, between) {
         (Peer::Quinn, Between::Loopback) => {
-            let (near, far) = quinn::join(streams, credentials).await?;
+            let (near, far) = quinn::join(streams.count, credentials).await?;
             Ok(Joined {
                 opener: Opener::Quinn(near),
                 accepter: Accepter::Quinn(far),
@@ -125,7 +139,29 @@ pub(crate) async fn join(
 /// One connection over loopback, with the peer's mux on top where it has one.
 pub(crate) async fn connect(peer: Peer, credentials: &Arc<Credentials>) -> Outcome<Joined> {
     let (near, far) = tcp().await?;
-    secured(peer, near, far, 1, credentials).await
+    secured(peer, near, far, 1.into(), credentials).await
+}
+
+/// The two ends of a TCP connection that is there, with the peer's mux on top where it has one.
+pub(crate) async fn over(
+    peer: Peer,
+    near: std::net::TcpStream,
+    far: std::net::TcpStream,
+    credentials: &Arc<Credentials>,
+) -> Outcome<Joined> {
+    let into_async = |socket: std::net::TcpStream| {
+        socket.set_nonblocking(true)?;
+        socket.set_nodelay(true)?;
+        TcpStream::from_std(socket)
+    };
+    secured(
+        peer,
+        into_async(near)?,
+        into_async(far)?,
+        1.into(),
+        credentials,
+    )
+    .await
 }
 
 /// The two ends of a TCP connection over loopback under so many layers of TLS, without a mux.
@@ -152,7 +188,7 @@ async fn secured<T: ByteStream>(
     peer: Peer,
     near: T,
     far: T,
-    streams: usize,
+    streams: Streams,
     credentials: &Arc<Credentials>,
 ) -> Outcome<Joined> {
     match peer {
@@ -173,12 +209,12 @@ async fn muxed<A: ByteStream, B: ByteStream>(
     peer: Peer,
     near: A,
     far: B,
-    streams: usize,
+    streams: Streams,
 ) -> Outcome<Joined> {
     let (opener, accepter) = match peer {
         Peer::Cepa => ours(near, far, streams),
         Peer::Yamux => {
-            let (opener, queue) = yamux::join(near, far, streams);
+            let (opener, queue) = yamux::join(near, far, streams.count);
             (Opener::Yamux(opener), Accepter::Queue(queue))
         }
         Peer::TokioYamux => {
@@ -186,7 +222,7 @@ async fn muxed<A: ByteStream, B: ByteStream>(
             (Opener::TokioYamux(opener), Accepter::Queue(queue))
         }
         Peer::H2 => {
-            let (opener, queue) = h2::join(near, far, streams).await?;
+            let (opener, queue) = h2::join(near, far, streams.count).await?;
             (Opener::H2(opener), Accepter::Queue(queue))
         }
         Peer::Tcp | Peer::Tls => alone(Box::new(near), Box::new(far)),
@@ -199,13 +235,15 @@ async fn muxed<A: ByteStream, B: ByteStream>(
     })
 }
 
-fn ours(near: impl ByteStream, far: impl ByteStream, streams: usize) -> (Opener, Accepter) {
+fn ours(near: impl ByteStream, far: impl ByteStream, streams: Streams) -> (Opener, Accepter) {
     let mut config = mux::Config::default();
-    if streams > config.max_inbound_streams {
-        config.max_inbound_streams = streams;
-        config.max_outbound_streams = streams;
-        config.receive_budget = streams * (256 << 10);
+    let count = streams.count;
+    if count > config.max_inbound_streams {
+        config.max_inbound_streams = count;
+        config.max_outbound_streams = count;
+        config.receive_budget = count * (256 << 10);
     }
+    config.send_queue = streams.queue.unwrap_or(config.send_queue);
     let (client, driver) = mux::mux(near, Side::Client, config.clone());
     tokio::spawn(driver);
     let (server, driver) = mux::mux(far, Side::Server, config);

@@ -13,7 +13,7 @@ use super::shared::{Values, on_workers, pair};
 use crate::Outcome;
 use crate::link::Path;
 use crate::measure::{Run, Stopwatch};
-use crate::peers::{Between, Credentials, Io, Peer, join};
+use crate::peers::{Between, Credentials, Io, Peer, Streams, join};
 
 /// One write of the application, and one read.
 const WRITE: usize = 64 << 10;
@@ -54,6 +54,9 @@ pub(crate) struct Share {
     mib: u64,
     #[arg(long, default_value_t = 100)]
     streams: usize,
+    /// Bytes that cepa queues for one substream; its default, unless given
+    #[arg(long)]
+    queue: Option<usize>,
     /// Threads of the runtime that both ends share
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -61,10 +64,14 @@ pub(crate) struct Share {
 
 impl Share {
     pub(crate) fn run(&self) -> Outcome<Values> {
-        let (peer, streams) = (self.peer, self.streams);
+        let (peer, streams, queue) = (self.peer, self.streams, self.queue);
         let share = (self.mib << 20) / streams as u64;
         on_workers(self.workers, async move {
-            let mut joined = join(peer, Between::Loopback, streams, &Credentials::new()?).await?;
+            let many = Streams {
+                count: streams,
+                queue,
+            };
+            let mut joined = join(peer, Between::Loopback, many, &Credentials::new()?).await?;
             let mut pairs = Vec::new();
             for _ in 0..streams {
                 pairs.push(pair(&mut joined).await?);
@@ -121,7 +128,7 @@ impl Far {
 }
 
 #[allow(clippy::cast_precision_loss)] // exact up to 2^53 bytes
-pub(super) fn mib(bytes: u64) -> f64 {
+pub(crate) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
@@ -137,15 +144,15 @@ pub(super) fn rates(bytes: u64, run: &Run) -> Values {
     ]
 }
 
-pub(super) struct Carried {
-    pub(super) run: Run,
+pub(crate) struct Carried {
+    pub(crate) run: Run,
     /// Of the bytes that streams had received when the first had all of them.
     least_to_most: f64,
     pub(super) pairs: Vec<(Io, Io)>,
 }
 
 /// Carries `share` bytes on each of `pairs` at once.
-pub(super) async fn carry(pairs: Vec<(Io, Io)>, share: u64) -> Outcome<Carried> {
+pub(crate) async fn carry(pairs: Vec<(Io, Io)>, share: u64) -> Outcome<Carried> {
     let counters: Arc<Vec<AtomicU64>> = Arc::new(pairs.iter().map(|_| AtomicU64::new(0)).collect());
     let watch = Stopwatch::start()?;
     let (mut writers, mut readers) = (JoinSet::new(), JoinSet::new());

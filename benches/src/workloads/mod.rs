@@ -7,7 +7,7 @@ pub(crate) mod layers;
 pub(crate) mod pingpong;
 pub(crate) mod probe;
 pub(crate) mod sessions;
-mod shared;
+pub(crate) mod shared;
 
 use std::collections::BTreeMap;
 

@@ -310,6 +310,11 @@ impl Engine {
             self.watch(key);
         }
         self.schedule(key);
+        if let Some(debt) = self.scheduler.take_debt(key)
+            && let Some(entry) = self.store.get_mut(key)
+        {
+            entry.debt = u16::try_from(debt / 16).unwrap_or(u16::MAX);
+        }
     }
 
     /// Appends one data frame of at most `most` bytes, and says how long it is.

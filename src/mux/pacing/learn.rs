@@ -4,10 +4,20 @@
 use std::time::Instant;
 
 use super::{
-    Answer, DRAIN, DRAIN_ROUNDS, DRAINS, FAR, FIRST_FLIGHT, NO_PONG, NOISE, Pacer, Phase, Probe,
-    RECORD_MIN, SECOND_FLIGHT, SPAN, SPAN_PROBES, TICK, UNLIMITED_PROP, UNLIMITED_QUEUE,
-    UNLIMITED_RATE, after, seconds,
+    Answer, BUNCH, DRAIN, DRAIN_ROUNDS, DRAINS, FAR, FIRST_FLIGHT, NO_PONG, NOISE, Pacer, Phase,
+    Probe, RECORD_MIN, SECOND_FLIGHT, SPAN, SPAN_PROBES, TICK, TRAIN, TRAIN_GROWTH, UNLIMITED_PROP,
+    UNLIMITED_QUEUE, UNLIMITED_RATE, after, seconds,
 };
+
+/// By how much the rate grows in a round trip of a transport that starts slowly, at least (TCP's slow start doubles it).
+const GROWN: f64 = 1.25;
+
+/// Times that this is believed: ten doublings of ten segments fill 1 Gbit/s at 100 ms. The rate that a machine shows that is late goes up and
+/// down, and to tell that from a path takes the phase behind this one.
+const SLOW_ROUNDS: u32 = 10;
+
+/// By how much the flight grows then for each byte that is acknowledged: ahead of TCP, which would not grow with nothing to send.
+const SLOW_START: f64 = 3.0;
 
 impl Pacer {
     /// Bulk waits until something small has come back, as it does at the beginning of a session: what came before it on the path
@@ -58,13 +68,14 @@ impl Pacer {
             self.delivered = self.delivered.max(self.acked as f64);
             return true;
         }
-        self.heard_at = Some(now);
+        let before = self.heard_at.replace(now);
         self.unanswered = 0;
         let was_silent = std::mem::take(&mut self.no_pong);
         self.leap(&probe, round_trip);
         self.learn_min_rtt(&probe, round_trip, now);
         self.learn_rate(&probe, now);
         self.learn_least_rate(&probe, round_trip, now);
+        self.learn_train(&probe, before, now);
         let own = self.min_rtt.map_or(0.0, |(_, size)| {
             if self.rate > 0.0 {
                 (probe.size - size) / self.rate
@@ -80,7 +91,7 @@ impl Pacer {
         if was_silent && self.rate <= 0.0 {
             self.start_again(FIRST_FLIGHT, 7.0);
         }
-        self.correct(probe.position);
+        self.correct(probe.position, now);
         if self.draining.is_some_and(|position| self.acked >= position) {
             self.drained();
         }
@@ -101,15 +112,23 @@ impl Pacer {
         }
     }
 
-    /// The first full record is back. If it took hardly longer than something small before it, the path is
+    /// What bulk began with comes back. If it took hardly longer than something small before it, the path is
     /// fast, and if it is far as well, much more fits into it than was dared at first.
     fn leap(&mut self, probe: &Probe, round_trip: f64) {
-        let Some((small, size)) = self.handshake.take() else {
+        let Some((small, size)) = self.handshake else {
             return;
         };
-        let (longer, more) = (round_trip - small, probe.size - size);
+        let begun = probe.position - (probe.size as u64).min(probe.position);
+        let (from, to) = *self.first_flight.get_or_insert((begun, self.sent));
+        if probe.position > to {
+            self.handshake = None;
+            return;
+        }
+        let longer = round_trip - small;
+        let more = (probe.position - from) as f64 - size;
         // Shorter by much: something else was in the way before, so nothing can be said.
         if longer < -NOISE.max(small / 8.0) {
+            self.handshake = None;
             return;
         }
         let fits = more / longer.max(NOISE) * small;
@@ -207,22 +226,60 @@ impl Pacer {
         }
     }
 
+    /// A flight goes at once while a far path is not full, so its answers come one after the other as fast as the path let it through, and
+    /// tell how much fits into the path; as far as enough of it has come.
+    fn learn_train(&mut self, probe: &Probe, before: Option<Instant>, now: Instant) {
+        let round_trip = self.round_trip();
+        let is_startup = matches!(self.phase, Phase::Startup { .. });
+        if !is_startup || round_trip < FAR {
+            self.train = None;
+            return;
+        }
+        let follows = before.is_some_and(|at| seconds(at, now) <= round_trip / 8.0);
+        let Some((from, since)) = self.train.filter(|_| follows) else {
+            self.train = Some((probe.position, now));
+            return;
+        };
+        let bytes = (probe.position - from) as f64;
+        let fits = bytes / seconds(since, now).max(NOISE) * round_trip;
+        let most = TRAIN_GROWTH * bytes;
+        if bytes >= TRAIN && fits.min(most) > self.limit() {
+            self.phase = Phase::Startup {
+                base: fits.min(most),
+                from: self.acked,
+                gain: 1.0,
+            };
+        }
+    }
+
     fn take_rate(&mut self, sample: f64, span: f64, now: Instant) {
         let window = (4.0 * self.round_trip()).max(2.0).max(3.0 * span);
         self.rates.add(now, sample, window);
         self.rate = self.rates.get().map_or(0.0, |(best, _)| best);
     }
 
-    /// Takes back what `V` was ahead of the truth.
-    fn correct(&mut self, position: u64) {
+    /// Takes back what `V` was ahead of the truth. Answers that were held up together tell nothing of that: on a far path TCP keeps all that
+    /// is behind a loss for a round trip, and then gives it at once, where a queue would have let it through one by one.
+    fn correct(&mut self, position: u64, now: Instant) {
         let ahead = self.delivered - position as f64;
         if ahead < 0.0 {
             self.delivered = position as f64;
             self.ahead.clear();
             return;
         }
+        if self.ahead.is_empty() {
+            self.ahead_since = Some((position, now));
+        }
         self.ahead.push(ahead);
         if self.ahead.len() < 4 {
+            return;
+        }
+        let bunch = self.ahead_since.is_some_and(|(from, since)| {
+            let bytes = position.saturating_sub(from) as f64;
+            bytes > BUNCH * self.rate * seconds(since, now)
+        });
+        if bunch && self.may_hold_up() {
+            self.ahead.clear();
             return;
         }
         let least = self.ahead.drain(..).fold(f64::MAX, f64::min);
@@ -245,6 +302,20 @@ impl Pacer {
         self.plateau = 0;
         self.best = self.rate;
         self.judged_at = None;
+    }
+
+    /// Behind a queue that was none of the path's: as above where the rate was known before; else it is compared once more.
+    fn go_on_growing(&mut self, flight: f64, before: f64) {
+        self.went_on += 1;
+        if before > 0.0 {
+            self.start_again(flight, SLOW_START);
+        } else {
+            self.phase = Phase::Full {
+                flight,
+                until: self.sent,
+                before: self.rate,
+            };
+        }
     }
 
     /// The path is near and fast, and was not found wanting lately.
@@ -271,11 +342,21 @@ impl Pacer {
                     self.phase = Phase::Full {
                         flight: flight.max(4.0 * RECORD_MIN),
                         until: self.sent,
+                        before: self.rate,
                     };
                 }
             }
-            Phase::Full { until, .. } => {
+            Phase::Full {
+                flight,
+                until,
+                before,
+            } => {
                 if self.rate > 0.0 && self.acked >= until {
+                    if prop > FAR && self.rate > GROWN * before && self.went_on < SLOW_ROUNDS {
+                        // What showed was the queue of a transport that starts slowly, and has not come to its end.
+                        self.go_on_growing(flight, before);
+                        return;
+                    }
                     self.phase = Phase::Limited;
                     self.delivered = self.acked as f64;
                     self.ahead.clear();

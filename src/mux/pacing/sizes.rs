@@ -11,8 +11,8 @@ use super::{Late, Pacer, Phase, RECORD_FIRST, RECORD_MIN, TICK};
 impl Pacer {
     /// Bytes of one bulk record, header included.
     pub(crate) fn write_size(&self) -> usize {
-        if let Some([mixed, alone]) = self.below {
-            return if self.alone { alone } else { mixed };
+        if let Some(below) = self.below {
+            return if self.alone { below.alone } else { below.mixed };
         }
         if self.is_open() {
             return TLS_RECORD;

@@ -83,42 +83,46 @@ fn a_session_ends_though_something_was_held_back() {
     }
 }
 
-/// On a line, records are long as long as bulk is all there is, and short beside small messages.
+/// On a line, records are long as long as bulk is all there is, and short beside small messages: on a slow one as short as headers
+/// let them be, and for longer.
 #[test]
 fn records_on_a_line_are_short_while_small_messages_come() {
-    let config = Config {
-        line_rate: Some(Rate::bytes_per_second(11_520.0)),
-        ..Config::default()
-    };
-    let mut one = One::new(Side::Server, config);
-    let (bulk, small) = (one.syn(1), one.syn(3));
-    for id in [1, 3] {
-        one.give(Frame::Window {
-            id,
-            flags: Flags::NONE,
-            value: 1 << 24,
-        });
-    }
-    // What is next of the long one.
-    let next = |one: &mut One| loop {
-        let frame = one.take_once().into_iter().find_map(|frame| match frame {
-            Frame::Data { id: 1, len, .. } => Some(len),
-            _ => None,
-        });
-        if let Some(len) = frame {
-            break len;
+    for (rate, short, long, seconds) in [
+        (11_520.0, 900, 3456, 1),
+        (960.0, 451, 900, 6),
+        (480.0, 450, 900, 12),
+    ] {
+        let config = Config {
+            line_rate: Some(Rate::bytes_per_second(rate)),
+            ..Config::default()
+        };
+        let mut one = One::new(Side::Server, config);
+        let (bulk, small) = (one.syn(1), one.syn(3));
+        for id in [1, 3] {
+            one.give(Frame::Window {
+                id,
+                flags: Flags::NONE,
+                value: 1 << 24,
+            });
         }
-    };
-    assert_eq!(one.write(bulk, 100_000), 100_000);
-    assert_eq!(next(&mut one), 900 - 12, "at the start");
-    one.pass(SECOND);
-    assert_eq!(next(&mut one), 900 - 12);
-    one.pass(SECOND);
-    assert_eq!(next(&mut one), 2880 - 12, "a quarter of a second");
-    one.write(small, 64);
-    assert_eq!(next(&mut one), 900 - 12, "another may come");
-    one.pass(SECOND);
-    assert_eq!(next(&mut one), 900 - 12);
-    one.pass(SECOND);
-    assert_eq!(next(&mut one), 2880 - 12);
+        // What is next of the long one.
+        let next = |one: &mut One| loop {
+            let frame = one.take_once().into_iter().find_map(|frame| match frame {
+                Frame::Data { id: 1, len, .. } => Some(len),
+                _ => None,
+            });
+            if let Some(len) = frame {
+                break len + 12;
+            }
+        };
+        assert_eq!(one.write(bulk, 100_000), 100_000);
+        for begins in ["a session begins with messages", "another may come"] {
+            for second in 0..seconds {
+                assert_eq!(next(&mut one), short, "{rate}, {second} s: {begins}");
+                one.pass(SECOND);
+            }
+            assert_eq!(next(&mut one), long, "{rate}");
+            one.write(small, 64);
+        }
+    }
 }
