@@ -25,12 +25,10 @@
 //! - *Unlimited*: a path that is near and fast has no queue worth a timer's tick, so nothing is held
 //!   back; probes go on, and if a queue shows after all, the bound is back.
 //! - Where a layer below knows its rate and keeps its own queue short, there is nothing to measure: a
-//!   record goes when the one before it was flushed. It is short while small messages come, and longer where there were none
-//!   for a while.
+//!   record goes when the one before it was flushed. It is short while small messages come, and longer behind a while without.
 //! - Peers that do not answer pings are unbounded (`no_pong`): nothing is held back until they answer one.
 //!
-//! This file is what the engine asks; `learn` is what the answers teach, `late` what they do of a busy machine, and `below` what the
-//! rate of a line says.
+//! This file is what the engine asks; `learn` is what the answers teach, `late` what they do of a busy machine, `below` what a line's rate says.
 //!
 //! No IO, no clock: time is an argument. Positions are bytes since the beginning of the session.
 
@@ -589,11 +587,6 @@ impl Pacer {
         }
         let excess = sent - self.delivered + record - limit;
         (excess > 0.5).then(|| after(now, excess / (self.rate * self.gain())))
-    }
-
-    /// A far path that carries much. A machine that is late holds up answers as well, but never so much at a time.
-    fn may_hold_up(&self) -> bool {
-        self.prop() > FAR && self.rate * self.round_trip() > late::LATE_MOST
     }
 
     fn gain(&self) -> f64 {

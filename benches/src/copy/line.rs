@@ -64,9 +64,10 @@ async fn over(cepa: &Path, bytes: u64, bit_errors: f64, and_killed: bool) -> Out
     pair.serve(b, a, &[])?;
     let copied = tokio::task::spawn_blocking(move || {
         let undisturbed = copy(&pair, bytes, None)?;
-        let killed = match and_killed {
-            true => copy(&pair, bytes, Some(bytes / 2))?,
-            false => f64::NAN,
+        let killed = if and_killed {
+            copy(&pair, bytes, Some(bytes / 2))?
+        } else {
+            f64::NAN
         };
         Ok::<_, crate::Failure>((undisturbed, killed))
     })

@@ -23,7 +23,9 @@ impl Place {
         std::thread::spawn(move || {
             let thread = unshare(CloneFlags::CLONE_NEWNET).map(|()| gettid());
             if entered.send(thread).is_ok() {
-                to_do.iter().for_each(|job| job());
+                for job in &to_do {
+                    job();
+                }
             }
         });
         let thread = enters.recv()?;

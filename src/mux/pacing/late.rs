@@ -13,7 +13,7 @@
 
 use std::time::Instant;
 
-use super::{Answer, Late, NOISE, Pacer, Phase, Probe, RECORD_MIN, TICK, seconds};
+use super::{Answer, FAR, Late, NOISE, Pacer, Phase, Probe, RECORD_MIN, TICK, seconds};
 
 /// How many of those pairs are remembered, and how many are needed.
 const PAIRS: usize = 8;
@@ -32,7 +32,7 @@ const GAIN: f64 = 1.15;
 const REST: u32 = 20;
 
 /// Greatest flight: two writes, which the driver makes in one turn behind a lead, so a small message waits for no more than one.
-pub(super) const LATE_MOST: f64 = 128.0 * 1024.0;
+const LATE_MOST: f64 = 128.0 * 1024.0;
 
 impl Pacer {
     /// Whether a ping is to go by itself now, in front of the next record.
@@ -52,6 +52,11 @@ impl Pacer {
             fresh: false,
             lead: true,
         });
+    }
+
+    /// A far path that carries much. A machine that is late holds up answers as well, but never so much at a time.
+    pub(super) fn may_hold_up(&self) -> bool {
+        self.prop() > FAR && self.rate * self.round_trip() > LATE_MOST
     }
 
     /// An answer has come: where the one before it was a lead's, what the two tell of the path.
