@@ -152,7 +152,11 @@ fn nobody_counts_through_the_codes_and_a_peer_has_a_few() {
     let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
     settle(&eve, &at);
     settle(&ann, &at);
-    let invitations: Vec<_> = (0..4).map(|_| invite(&ann, &[])).collect();
+    // At one machine a second one is refused before it gets there.
+    let machines: Vec<_> = (0..4).map(|_| same_key(&ann, &at)).collect();
+    let invitations: Vec<_> = machines.iter().map(|it| invite(it, &[])).collect();
+    let why = failed(&machines[0].run(&["invite", "--code"]), 8);
+    assert!(why.contains("another cepa command of yours"), "{why}");
     let numbers: Vec<_> = invitations
         .iter()
         .map(|(_, code)| code.split('-').next().unwrap())
@@ -167,6 +171,28 @@ fn nobody_counts_through_the_codes_and_a_peer_has_a_few() {
     }
     let why = failed(&eve.run(&["connect", &absent]), 7);
     assert!(why.contains("try again in"), "{why}");
+}
+
+/// Another machine with a copy of this one's key.
+fn same_key(of: &Place, relay: &str) -> Place {
+    of.succeeds(&["id", "show"]);
+    let place = Place::new();
+    settle(&place, relay);
+    let folder = |place: &Place| {
+        let path = place.succeeds(&["config", "path"]);
+        std::path::Path::new(path.trim())
+            .parent()
+            .unwrap()
+            .to_owned()
+    };
+    let (from, to) = (folder(of), folder(&place));
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        if file.file_type().unwrap().is_file() {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+    place
 }
 
 /// A running `cepa invite --code`, and its code.
