@@ -144,10 +144,11 @@ impl EtcdError {
             Code::Unavailable | Code::ResourceExhausted | Code::Aborted | Code::Cancelled => {
                 Self::NotReady(text)
             }
+            // First: gRPC's library calls a connection that ends in a body an error of the protocol, or does not, as it comes.
+            _ if is_lost(&text) => Self::NotReady("the connection is lost".to_owned()),
             Code::Unimplemented | Code::Internal | Code::Unknown if is_foreign(status) => {
                 Self::Malformed(text)
             }
-            _ if is_lost(&text) => Self::NotReady("the connection is lost".to_owned()),
             _ => Self::Answer(text),
         }
     }
