@@ -202,17 +202,35 @@ fn a_certificate_that_etcd_may_not_show_is_said_in_one_plain_line() {
         let Some(etcd) = etcd_with(&place, change) else {
             return;
         };
-        let (file, _) = place.identity("relay.pem");
-        let store = format!("etcds://{}/x", etcd.hosts());
-        let (base, ca) = (["relay", "tcp:127.0.0.1:0"], place.text("etcd.pem"));
-        let words = ["--identity", &file, "--allow", "any", "--fleet", &store];
-        let words = [&base[..], &words, &["--fleet-ca", &ca]].concat();
-        let line = place.fails(&words, 3);
+        let words = trusting(&place, &etcd);
+        let line = place.fails(&words.each_ref().map(String::as_str), 3);
         assert!(line.contains(why) && line.contains(next), "{line}");
         for raw in ["invalid peer", "Other", "EndEntity", "InvalidCertificate"] {
             assert!(!line.contains(raw), "{line}");
         }
     }
+}
+
+/// A relay of the fleet in that etcd, which is given the etcd's own certificate as authority.
+fn trusting(place: &Place, etcd: &Etcd) -> [String; 10] {
+    let (file, _) = place.identity("relay.pem");
+    let (store, ca) = (
+        format!("etcds://{}/x", etcd.hosts()),
+        place.text("etcd.pem"),
+    );
+    let words = [
+        "relay",
+        "tcp:127.0.0.1:0",
+        "--identity",
+        &file,
+        "--allow",
+        "any",
+        "--fleet",
+        &store,
+        "--fleet-ca",
+        &ca,
+    ];
+    words.map(str::to_owned)
 }
 
 /// What the line says helps.
@@ -222,11 +240,8 @@ fn a_certificate_that_has_signed_itself_and_is_no_authority_is_one_for_etcd() {
     let Some(etcd) = etcd_with(&place, |_| ()) else {
         return;
     };
-    let (file, _) = place.identity("relay.pem");
-    let store = format!("etcds://{}/x", etcd.hosts());
-    let (base, ca) = (["relay", "tcp:127.0.0.1:0"], place.text("etcd.pem"));
-    let words = ["--identity", &file, "--allow", "any", "--fleet", &store];
-    let words = [&base[..], &words, &["--fleet-ca", &ca]].concat();
+    let words = trusting(&place, &etcd);
+    let words = words.each_ref().map(String::as_str);
     let mut relay = Server::start_at(&place, &words, "relaying on ");
     let is_there = |line: &String| line.contains("fleet: etcd at ");
     if !relay.seen().iter().any(is_there) {
