@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use common::desk::Desk;
-use common::{PATIENCE, Place, Server, failed, finish, text};
+use common::{PATIENCE, Place, Server, asked, failed, finish, text};
 
 /// A relay for anybody; the process, and its address.
 fn relay(place: &Place) -> (Server, String) {
@@ -103,16 +103,6 @@ fn web() -> u16 {
         }
     });
     port
-}
-
-#[track_caller]
-fn asked(port: u16, what: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(what.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 /// Starts a forward with this ticket; the process, and its first port.

@@ -13,7 +13,7 @@ use std::thread;
 
 use common::desk::Desk;
 use common::programs::{Running, have, ports};
-use common::{PATIENCE, Place, Server, bin, finish, text};
+use common::{PATIENCE, Place, Server, asked, bin, finish, text};
 
 /// An id that nobody has.
 const STRANGER: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -65,16 +65,6 @@ fn at_port() -> u16 {
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || listener.incoming().flatten().for_each(answers));
     port
-}
-
-#[track_caller]
-fn asked(port: u16, what: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(what.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 /// The port at the end of `listening on tcp:127.0.0.1:PORT for …`.

@@ -405,3 +405,14 @@ pub(crate) fn sha256(data: &[u8]) -> String {
     child.stdin.take().unwrap().write_all(data).unwrap();
     text(&finish(child).stdout)
 }
+
+/// What a server at this port of loopback answers, to its end.
+#[track_caller]
+pub(crate) fn asked(port: u16, what: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(what.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
