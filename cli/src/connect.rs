@@ -22,12 +22,13 @@ use crate::console::wire;
 use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::keep::{self, Keep};
+use crate::linger::linger;
 use crate::reconnect::Reconnect;
 use crate::say::Line;
 use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
 use crate::short_code;
 use crate::signal::Signals;
-use crate::splice::{Join, Leaves, Step, linger};
+use crate::splice::{Join, Leaves, Step};
 use crate::splice_end::Ended;
 
 pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
@@ -356,7 +357,10 @@ async fn joined(connection: &Connected, near: &mut Near, far: &mut Far) -> Resul
         // The reader of standard output has what it wanted; the service may be busy with all of our input.
         Ended::NearLeft(e) if e.kind() == io::ErrorKind::BrokenPipe => {
             if passed {
-                linger(&mut far.stream).await;
+                let left = |far: &mut Box<dyn FarStream>, cx: &mut Context<'_>| {
+                    far.substream().poll_drained(cx).map(|_| ())
+                };
+                linger(&mut far.stream, left).await;
             }
             return Ok(());
         }

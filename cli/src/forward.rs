@@ -20,9 +20,11 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
-use cepa::mux::GoAwayCode;
+use cepa::mux::{GoAwayCode, Substream};
+use cepa::onion::Onion;
 use cepa::session::reserved::SOCKS_PREFIX;
 use cepa::session::{OpenError, SessionEnd};
 use cepa::transports::{Listener, Stream};
@@ -42,6 +44,7 @@ use crate::destination::Destination;
 use crate::exit::{self, Code, Failure, say};
 use crate::id;
 use crate::keep;
+use crate::linger::linger;
 use crate::log::{self, say_once_a_minute};
 use crate::offered;
 use crate::reconnect::Reconnect;
@@ -51,7 +54,7 @@ use crate::say::Line;
 use crate::short_code;
 use crate::signal::Signals;
 use crate::socks::{self, BadRequest, Reply};
-use crate::splice::{Join, linger};
+use crate::splice::Join;
 use crate::splice_end::{Closing, Ended, verdict};
 use crate::stack;
 use crate::standing::{Current, bind, next, place_in};
@@ -437,8 +440,11 @@ async fn carry(mut near: Stream, mut connection: Arc<Connected>, carrying: Carry
                 tell_own(&near, format_args!("{service}: connection lost: {e}"));
             }
             drop(near);
-            // One that says nothing does not hold it for ever.
-            if passed && !linger(&mut far).await {
+            // Neither one that says nothing nor one that says too much holds it for ever.
+            let left = |far: &mut Onion<Substream>, cx: &mut Context<'_>| {
+                far.wire_mut().poll_drained(cx).map(|_| ())
+            };
+            if passed && !linger(&mut far, left).await {
                 far.wire_mut().reset(0);
             }
         }

@@ -5,7 +5,7 @@
 //! | what a command wrote that has exited | [`DRAIN`] |
 //! | the status behind the end of a command's output | [`HELD`], where the peer may still send |
 //! | a command on a terminal that was hung up | [`HANG_UP`], then it is killed |
-//! | a service whose client is gone, with all of its input | [`LINGER`], then it is cut |
+//! | a service whose client is gone, with all of its input | [`LINGER`] and [`UNHEARD`], then it is cut |
 //! | a slow reader, of what has ended in order | for as long as its session lasts: the place is its own |
 //! | a slow reader, of what a reset is to come behind | [`STALLED`] without taking any |
 
@@ -23,6 +23,9 @@ pub(crate) const HANG_UP: Duration = Duration::from_secs(10);
 
 /// How long a service may still take once its client is gone: it may be carrying out what it was asked for.
 pub(crate) const LINGER: Duration = Duration::from_secs(10);
+
+/// Bytes that it may say meanwhile, which nobody hears: as many as a pipe holds.
+pub(crate) const UNHEARD: usize = 64 << 10;
 
 /// A reset waits until what is in front of it has left, as long as some of it leaves within this time: a slow reader is told of room
 /// seldom.

@@ -81,6 +81,7 @@ mod kinds;
 mod layer_echo;
 mod limits;
 mod line_holders;
+mod linger;
 mod log;
 #[cfg(feature = "forward")]
 mod lookups;

@@ -32,7 +32,6 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use crate::chunk::{Chunk, Pieces};
 use crate::direction::{Direction, State};
-use crate::limits::LINGER;
 use crate::splice_end::Ended;
 
 /// How long what was taken of a stream that broke may take to leave.
@@ -43,13 +42,6 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// Whoever leaves two pipes closes them one after the other; with the first one gone, the second may end for so long.
 const CLOSING: Duration = Duration::from_millis(100);
-
-/// Lets a service come to its end that has had all of its client's bytes and their end, whatever it says. False: it takes longer.
-pub(crate) async fn linger(far: &mut (impl AsyncRead + Unpin)) -> bool {
-    let mut nothing = tokio::io::sink();
-    let ended = timeout(LINGER, tokio::io::copy(far, &mut nothing)).await;
-    ended.is_ok()
-}
 
 /// How long what is left of a stream that was cut may wait without any of it being taken.
 const STALLED: Duration = Duration::from_secs(30);

@@ -303,3 +303,67 @@ fn a_client_that_resets_while_its_service_waits_for_room_is_missed() {
     served.read_to_end(&mut heard).unwrap();
     assert_eq!(heard, b"last");
 }
+
+/// A backend that talks for ever; how much of that a connection took, once it takes no more.
+fn endless() -> (String, Receiver<u64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let (sender, heard) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, sender) = (stream.unwrap(), sender.clone());
+            thread::spawn(move || {
+                let (piece, mut all) = ([b'y'; 1 << 14], 0);
+                while let Ok(n) = stream.write(&piece) {
+                    all += n as u64;
+                }
+                let _ = sender.send(all);
+            });
+        }
+    });
+    (format!("tcp:{at}"), heard)
+}
+
+/// More than all windows and buffers on the way hold, and less than goes through in the time that a service is given to end.
+const ON_THE_WAY: u64 = 100 << 20;
+
+#[test]
+fn a_service_that_talks_for_ever_is_cut_soon_once_nobody_takes_that() {
+    let place = Place::new();
+    let (backend, heard) = endless();
+    let server = serve(&place, &backend);
+    let forward = forward(&place, &server, "tcp:127.0.0.1:0");
+    let at = forward.address().replace("tcp:", "");
+    let mut client = TcpStream::connect(&at).unwrap();
+    client.write_all(b"x").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    client.read_exact(&mut [0; 1 << 14]).unwrap();
+    drop(client);
+    let taken = heard.recv_timeout(PATIENCE).unwrap();
+    assert!(
+        taken < ON_THE_WAY,
+        "{taken} bytes behind a client that has left"
+    );
+}
+
+#[test]
+fn a_service_that_talks_for_ever_is_cut_soon_behind_the_reader_of_standard_output() {
+    let place = Place::new();
+    let (backend, heard) = endless();
+    let server = serve(&place, &backend);
+    let mut connect = place
+        .cepa(&["connect", "--expect", &server.id(), &server.address(), "s"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = connect.stdout.take().unwrap();
+    output.read_exact(&mut [0; 1 << 14]).unwrap();
+    drop(output);
+    let taken = heard.recv_timeout(PATIENCE).unwrap();
+    assert!(
+        taken < ON_THE_WAY,
+        "{taken} bytes behind a reader that has left"
+    );
+    assert!(finish(connect).status.success());
+}
