@@ -3,7 +3,8 @@
 //! clap_complete writes the words of the commands; what it cannot know are the names of known peers and of the targets in `config.toml`. So
 //! its function is renamed, and one in its place asks `cepa completions --names` for the names where one may stand, behind an `@`, and `cepa peer ls` at
 //! the commands of `cepa peer` that take one. In a copy a colon follows the name, and no space; behind that are the services with files that the peer
-//! offered the last time (`--files NAME`). Where an address may stand, the schemes are offered from their first letter on. What comes from the file is never text that a shell would expand (`compgen -W` does that).
+//! offered the last time (`--files NAME`). Where an address may stand, the schemes are offered from their first letter on. What a shell or a command would
+//! take for more than a name is not offered: a peer names its services as it likes, and bash puts the words in as they are.
 
 use clap_complete::{Shell, generate};
 
@@ -24,16 +25,24 @@ fn names() -> String {
     let mut all = names::all();
     all.sort_unstable();
     all.dedup();
-    // Each has a line end.
-    all.push(String::new());
-    all.join("\n")
+    lines(&all)
 }
 
 /// The services with files of a peer, one a line.
 fn files(name: &str) -> String {
-    let mut all = remembered::of(name, offered::FILES);
-    all.push(String::new());
-    all.join("\n")
+    lines(&remembered::of(name, offered::FILES))
+}
+
+/// Those that mean nothing else anywhere, each with a line end.
+fn lines(names: &[String]) -> String {
+    let plain = names.iter().filter(|name| is_plain(name));
+    plain.flat_map(|name| [name, "\n"]).collect()
+}
+
+/// Whether a shell takes it for a word and a command for a name, whoever gave it.
+fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
+    name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// The commands whose words may be addresses. Not `cp`: what stands there is a file far more often.

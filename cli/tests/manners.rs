@@ -64,7 +64,9 @@ fn with_peers() -> Place {
     place.succeeds(&["peer", "add", "anton", ANTON]);
     fs::create_dir(place.path("config/offered")).unwrap();
     let offered = place.path("config/offered").join(ANTON);
-    fs::write(offered, "- old\nserial uart\nfiles up\n").unwrap();
+    // A peer names its services as it likes, and who asked it kept that.
+    let hostile = "files u$(touch${IFS}pwn)\nfiles u`id`\nfiles u;id\nfiles u*\nfiles u\\x\nfiles u'\nfiles ../u\nfiles -u\nfiles u/../x\n";
+    fs::write(offered, format!("- old\nserial uart\nfiles up\n{hostile}")).unwrap();
     let config = place.path("config/config.toml");
     fs::write(&config, "[targets.anna-target]\naddress = \"tcp:h:1\"\n").unwrap();
     fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
