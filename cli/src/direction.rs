@@ -23,6 +23,8 @@ pub(crate) struct Direction {
     /// Written bytes may wait in the writer.
     pub(crate) unflushed: bool,
     pub(crate) carried: u64,
+    /// Bytes that were read for nobody.
+    unheard: usize,
     /// The reader's end is not passed on by itself.
     pub(crate) hold: bool,
     /// The reader is read after its end.
@@ -62,6 +64,7 @@ impl Direction {
             piece: Chunk::default(),
             unflushed: false,
             carried: 0,
+            unheard: 0,
             hold: false,
             read_on: false,
             last: None,
@@ -134,6 +137,26 @@ impl Direction {
 
     pub(crate) fn has_left(&self) -> bool {
         matches!(self.state, State::Left(_))
+    }
+
+    /// Once the writer has left: reads on for nobody, so that the reader does not wait with what it takes until that is taken. Ready
+    /// behind more than so many bytes.
+    pub(crate) fn poll_unheard(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Pieces + Unpin),
+        most: usize,
+    ) -> Poll<()> {
+        while self.unheard <= most {
+            self.unheard += self.piece.len();
+            self.piece.clear();
+            let read = ready!(self.piece.poll_fill(cx, from, false));
+            if read.is_err() || self.piece.len() == 0 {
+                // What it takes does not depend on this any more.
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Takes out why the writer left.

@@ -32,6 +32,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use crate::chunk::{Chunk, Pieces};
 use crate::direction::{Direction, State};
+use crate::limits::UNHEARD;
 use crate::splice_end::Ended;
 
 /// How long what was taken of a stream that broke may take to leave.
@@ -342,8 +343,10 @@ where
             cx.waker().wake_by_ref();
         }
         let by_reader = self.end_with_reader;
-        // Of who left in order all that they wrote is wanted; the taker says itself when it takes nothing any more.
-        let limited = |why: &io::Error| by_reader || !is_in_order(why);
+        // Of who left in order all that they wrote is wanted; the taker says itself when it takes nothing any more. But it may wait for
+        // somebody to take what it says: whoever is gone as a whole does not.
+        let cut = self.inward.writer_was_cut() || (self.end_with_near && self.inward.has_left());
+        let limited = |why: &io::Error| by_reader || cut || !is_in_order(why);
         let reading = self.outward.is_reading();
         let stalled = self
             .near_gone
@@ -354,7 +357,8 @@ where
                 _ => Ended::Near(e),
             }));
         }
-        let limited = |why: &io::Error| !by_reader && !is_in_order(why);
+        let cut = self.outward.writer_was_cut();
+        let limited = |why: &io::Error| !by_reader && (cut || !is_in_order(why));
         let reading = self.inward.is_reading();
         let stalled = self
             .far_gone
@@ -374,7 +378,11 @@ where
         if self.end_with_near {
             // What it wrote before it left is passed on first, and what may still be coming: of two pipes one may be closed.
             let is_gone = self.near_gone.why.is_some() || self.inward.has_left();
-            if is_gone && (self.outward.is_done() || self.is_quiet(cx)) {
+            let unheard = !by_reader && is_gone && {
+                let said = self.inward.poll_unheard(cx, self.far, UNHEARD);
+                said.is_ready()
+            };
+            if is_gone && (unheard || self.outward.is_done() || self.is_quiet(cx)) {
                 let why = self.near_gone.why.take();
                 if let Some(e) = why.or_else(|| self.inward.left()) {
                     return Poll::Ready(Step::Over(Ended::NearLeft(e)));
@@ -756,6 +764,77 @@ mod tests {
         assert!(matches!(ended, Ended::NearLeft(_)), "{ended:?}");
         drop(far);
         assert_eq!(service.await.unwrap(), 100_000);
+    }
+
+    /// Gives without end; a write fails, and from then on it seems to have left in order: the system tells of a reset once.
+    struct WasReset(rustix::io::Errno);
+
+    impl Pieces for WasReset {}
+
+    impl Leaves for WasReset {
+        fn poll_left(&mut self, _: &mut Context<'_>, _: bool) -> Poll<io::Error> {
+            Poll::Ready(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    impl AsyncRead for WasReset {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buf.put_slice(&vec![0; buf.remaining()]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for WasReset {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(self.0.into()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_gone_does_not_wait_for_a_service_that_waits_for_it() {
+        use rustix::io::Errno;
+        for (why, end_with_near) in [
+            (Errno::CONNRESET, false),
+            (Errno::CONNRESET, true),
+            (Errno::PIPE, true),
+        ] {
+            // It says something, and takes no more until that is taken.
+            let (mut far, mut peer) = duplex(64);
+            peer.write_all(b"an answer").await.unwrap();
+            let mut near = WasReset(why);
+            let mut join = Join::new(&mut near, &mut far);
+            join.end_with_near = end_with_near;
+            let ended = tokio::time::timeout(DAY, join.run()).await;
+            let ended = ended.unwrap_or_else(|_| panic!("{why}, {end_with_near}: it stays"));
+            assert!(matches!(ended, Ended::Near(_)), "{ended:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_gone_is_missed_at_once_by_a_service_that_talks_on() {
+        for why in [rustix::io::Errno::CONNRESET, rustix::io::Errno::PIPE] {
+            let (mut far, mut peer) = duplex(64);
+            tokio::spawn(async move { while peer.write_all(b"an answer").await.is_ok() {} });
+            let (mut near, begun) = (WasReset(why), tokio::time::Instant::now());
+            let mut join = Join::new(&mut near, &mut far).end_with_near();
+            let ended = join.run().await;
+            assert!(matches!(ended, Ended::NearLeft(_)), "{ended:?}");
+            assert_eq!(begun.elapsed(), Duration::ZERO);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -250,6 +250,43 @@ fn connect_ends_with_0_only_once_all_of_its_input_has_left() {
 
 /// What it has said is more than is read ahead, or its end was read: reading does not tell of its leaving.
 #[cfg(target_os = "linux")]
+fn descriptors(pid: u32) -> usize {
+    let all = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    all.unwrap().count()
+}
+
+/// Until there are no more than so many.
+#[cfg(target_os = "linux")]
+fn wait_for_descriptors(pid: u32, most: usize) {
+    let began = Instant::now();
+    while descriptors(pid) > most {
+        assert!(began.elapsed() < PATIENCE, "they are still there");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn clients_that_abort_while_their_echo_waits_for_them_free_their_places() {
+    let place = Place::new();
+    let server = serve(&place, "echo:");
+    let forward = forward(&place, &server, "tcp:127.0.0.1:0");
+    let at = forward.address().replace("tcp:", "");
+    let (pid, before) = (forward.pid(), descriptors(forward.pid()));
+    for reset in [true, false].repeat(4) {
+        let mut stream = TcpStream::connect(&at).unwrap();
+        let full = Duration::from_millis(500);
+        stream.set_write_timeout(Some(full)).unwrap();
+        // Until everything on the way is full.
+        while stream.write_all(&[b'y'; 1 << 14]).is_ok() {}
+        if reset {
+            set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        }
+    }
+    wait_for_descriptors(pid, before);
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn a_client_that_resets_while_its_service_waits_for_room_is_missed() {
     let place = Place::new();
@@ -279,22 +316,14 @@ fn a_client_that_resets_while_its_service_waits_for_room_is_missed() {
     let (mut served, _) = backend.accept().unwrap();
     served.read_exact(&mut [0; 5]).unwrap();
     let pid = forward.pid();
-    let descriptors = || {
-        let all = std::fs::read_dir(format!("/proc/{pid}/fd"));
-        all.unwrap().count()
-    };
-    let before = descriptors();
+    let before = descriptors(pid);
     let left = [said(&[b'x'; 4096], false), said(b"y", true)];
     forward.wait_for("a connection waits");
-    assert!(descriptors() > before);
+    assert!(descriptors(pid) > before);
     for stream in left {
         set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
     }
-    let began = Instant::now();
-    while descriptors() > before {
-        assert!(began.elapsed() < PATIENCE, "they are still there");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_for_descriptors(pid, before);
     // Nothing is opened for them, and whoever comes behind them is next.
     let _last = said(b"last", true);
     drop((first, served));
