@@ -31,8 +31,9 @@ use super::error::MuxError;
 use super::shared::{Shared, now};
 use crate::observe::Traffic;
 
-/// Room for the first read, and while little comes.
-const READ_FIRST: usize = 2 << 10;
+/// Room for the first read, and while little comes. It is allocated for each small message, and allocators have so much at hand:
+/// glibc's caches end behind 1,032 bytes.
+const READ_FIRST: usize = 1 << 10;
 
 /// Rounds of reading and writing before other tasks get a turn: 256 KiB, which the caches still hold when
 /// the application looks at them.
@@ -62,6 +63,7 @@ impl Driver {
             batch: Batch::behind(lead),
             lead,
             chunk: Vec::new(),
+            gathers: false,
             room: READ_FIRST,
             needs_flush: false,
             stopped: false,
@@ -118,6 +120,8 @@ struct Shell<T> {
     lead: usize,
     /// Where the next read goes.
     chunk: Vec<u8>,
+    /// What is to be said of what was read waits for what comes behind it, which is there, probably: the chunk was full.
+    gathers: bool,
     /// How much room a fresh `chunk` gets: twice as much when a read filled it, half when one hardly used it.
     room: usize,
     /// Something was written that is not known to have left the stream below.
@@ -166,12 +170,19 @@ impl<T: ByteStream> Shell<T> {
     fn poll_session(&mut self, cx: &mut Context<'_>) -> Poll<MuxError> {
         let mut reading = true;
         self.parked = false;
-        for _ in 0..ROUNDS {
+        for round in 1..=ROUNDS {
+            // While bulk comes and none goes, what it has us say (credit, answers to pings) leaves together, and not a record for each
+            // chunk. The applications can add nothing to it: they get their turn behind this.
+            self.gathers = round < ROUNDS && self.batch.is_empty() && !self.needs_flush;
             reading = reading && self.poll_read(cx).is_ready();
+            if self.gathers && reading && self.batch.is_empty() && self.end.is_none() {
+                continue;
+            }
+            self.gathers = false;
             let wrote = match self.poll_write(cx) {
                 Poll::Ready(Ok(())) => true,
                 Poll::Ready(Err(error)) => {
-                    self.with_engine(cx, |engine| engine.handle_io_error(error));
+                    self.with_engine(cx, |engine, _| engine.handle_io_error(error));
                     true
                 }
                 Poll::Pending => false,
@@ -183,7 +194,7 @@ impl<T: ByteStream> Shell<T> {
                 if self.parked || self.poll_look(cx).is_pending() {
                     return Poll::Pending;
                 }
-                self.with_engine(cx, |engine| engine.handle_timeout(now()));
+                self.with_engine(cx, Engine::handle_timeout);
             }
         }
         // With bytes to move all the time, deadlines are looked at here.
@@ -232,47 +243,54 @@ impl<T: ByteStream> Shell<T> {
             return Poll::Pending;
         };
         match read {
-            Ok(0) => self.with_engine(cx, Engine::handle_eof),
+            Ok(0) => self.with_engine(cx, |engine, _| engine.handle_eof()),
             Ok(n) => {
                 self.traffic.received(n);
-                let held = self.room;
+                let mut held = self.room;
                 if n == self.room {
                     self.room = (2 * self.room).min(CHUNK);
                 } else if n < self.room / 8 {
                     self.room = (self.room / 2).max(READ_FIRST);
                 }
+                self.gathers &= held == CHUNK && n == held;
                 let bytes = if n < SHARE_MIN {
+                    held = n;
                     let bytes = Bytes::copy_from_slice(&self.chunk);
                     self.chunk.clear();
                     bytes
                 } else {
                     chunk::share(std::mem::take(&mut self.chunk))
                 };
-                self.with_engine(cx, |engine| engine.handle_chunk(now(), bytes, held));
+                self.with_engine(cx, |engine, now| engine.handle_chunk(now, bytes, held));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => self.with_engine(cx, |engine| engine.handle_io_error(error)),
+            Err(error) => self.with_engine(cx, |engine, _| engine.handle_io_error(error)),
         }
         Poll::Ready(())
     }
 
     /// Tells the engine what happened, and asks what is to be sent then, unless the last batch is still on its way.
-    fn with_engine(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Engine)) {
+    fn with_engine(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Engine, Instant)) {
         let batch = (self.batch.is_empty() && !self.needs_flush).then_some(&mut self.batch);
-        let asked = batch.is_some();
-        let (parked, end, deadline, go_away_sent, stopped) =
+        let gathers = self.gathers;
+        let (parked, asked, end, deadline, go_away_sent, stopped) =
             self.guard.shared.with_inner(|inner| {
                 // We are awake, so nothing of it need wake us.
                 (inner.driver, inner.writing, inner.look) = (None, None, false);
-                what(&mut inner.engine);
+                // Once, for what came and for what leaves: there is no waiting in between.
+                let now = now();
+                what(&mut inner.engine, now);
                 let engine = &mut inner.engine;
                 let mut parked = false;
+                let batch = batch.filter(|_| !gathers || engine.has_data());
+                let asked = batch.is_some();
                 if let Some(batch) = batch {
-                    engine.poll_transmit(now(), batch);
+                    engine.poll_transmit(now, batch);
                     parked = batch.is_empty() || !engine.wants_transmit();
                 }
                 let reported = (
                     parked,
+                    asked,
                     engine.end().cloned(),
                     engine.poll_timeout(),
                     engine.go_away_sent(),
@@ -298,7 +316,7 @@ impl<T: ByteStream> Shell<T> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.batch.is_empty() && !self.needs_flush {
             if !self.parked {
-                self.with_engine(cx, |_| {});
+                self.with_engine(cx, |_, _| {});
             }
             if self.batch.is_empty() {
                 return Poll::Pending;
@@ -352,7 +370,7 @@ impl<T: ByteStream> Shell<T> {
         }
         ready!(timer.as_mut().poll(cx));
         self.armed = None;
-        self.with_engine(cx, |engine| engine.handle_timeout(now()));
+        self.with_engine(cx, Engine::handle_timeout);
         Poll::Ready(())
     }
 
