@@ -10,10 +10,13 @@
 //! So now and then a ping goes by itself in front of a record (a *lead*). What lies between the two answers is how long the record took on the
 //! path, whatever both have waited for. Where that is far less than the rate has it, several times in a row, the path is not what is slow: the
 //! flight doubles, and the records with it, for as long as that stays true and more arrives for it, up to what one turn moves.
+//!
+//! Answers come together as well where what the peer sends holds them up. Then twice of what was in flight has no more arrive than before: the
+//! path is what is slow, and it is tried again later, and later still each time.
 
 use std::time::Instant;
 
-use super::{Answer, FAR, Late, NOISE, Pacer, Phase, Probe, RECORD_MIN, TICK, seconds};
+use super::{Answer, FAR, NOISE, Pacer, Phase, Probe, RECORD_MIN, TICK, after, seconds};
 
 /// How many of those pairs are remembered, and how many are needed.
 const PAIRS: usize = 8;
@@ -31,8 +34,43 @@ const ROUNDS: u32 = 4;
 const GAIN: f64 = 1.15;
 const REST: u32 = 20;
 
+/// Seconds without a trial behind a first one that was no use: twice as many each time, up to so many.
+const PENALTY: f64 = 1.0;
+const PENALTY_MOST: f64 = 16.0;
+
 /// Greatest flight: two writes, which the driver makes in one turn behind a lead, so a small message waits for no more than one.
 const LATE_MOST: f64 = 128.0 * 1024.0;
+
+/// [`Phase::Late`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Late {
+    pub(super) flight: f64,
+    /// End of the round.
+    pub(super) until: u64,
+    /// Rounds of this flight, since when, from where; and the rate with half of it.
+    pub(super) rounds: u32,
+    pub(super) since: Instant,
+    pub(super) from: u64,
+    pub(super) before: f64,
+    /// It is the first, and `before` is what arrived without it.
+    pub(super) first: bool,
+}
+
+/// When it may be tried again whether a machine is late.
+#[derive(Debug)]
+pub(super) struct Again {
+    after: Option<Instant>,
+    penalty: f64,
+}
+
+impl Default for Again {
+    fn default() -> Self {
+        Self {
+            after: None,
+            penalty: PENALTY,
+        }
+    }
+}
 
 impl Pacer {
     /// Whether a ping is to go by itself now, in front of the next record.
@@ -96,12 +134,16 @@ impl Pacer {
 
     /// A round of [`Phase::Limited`] is over, in which bulk was held back; whether another phase begins.
     pub(super) fn begin_late(&mut self, now: Instant) -> bool {
-        if !self.is_late() {
+        if !self.is_late() || self.late_again.after.is_some_and(|at| now < at) {
             return false;
         }
-        let flight = (2.0 * self.limit()).clamp(2.0 * RECORD_MIN, LATE_MOST);
+        // What was in flight, by how long it took: the bound is on what `V` has not, and that may be less.
+        let queue = self.queues.iter().sum::<f64>() / self.queues.len().max(1) as f64;
+        let flight = self.limit().max(self.latest * (self.round_trip() + queue));
         self.phase = Phase::Late(Late {
-            flight,
+            flight: (2.0 * flight).clamp(2.0 * RECORD_MIN, LATE_MOST),
+            before: self.latest,
+            first: true,
             ..self.trial(now)
         });
         self.lead_due = true;
@@ -116,18 +158,14 @@ impl Pacer {
             since: now,
             from: self.acked,
             before: 0.0,
+            first: false,
         }
     }
 
     /// What was sent at the beginning of a round of [`Phase::Late`] has arrived.
     pub(super) fn stay_late(&mut self, mut late: Late, now: Instant) {
         if !self.is_late() {
-            self.phase = Phase::Limited;
-            self.delivered = self.acked as f64;
-            self.ahead.clear();
-            self.round_ends = self.sent;
-            self.round_queue = f64::MAX;
-            self.pairs.clear();
+            self.leave_late(late, now);
             return;
         }
         self.lead_due = true;
@@ -137,6 +175,14 @@ impl Pacer {
             let rate = (self.acked - late.from) as f64 / seconds(late.since, now).max(1e-6);
             let grows = late.rounds == REST || rate > GAIN * late.before;
             let fresh = self.trial(now);
+            if late.first && !grows {
+                // Answers that wait for each other on the way back, behind what the peer sends, look the same.
+                self.leave_late(late, now);
+                return;
+            }
+            if late.first {
+                self.late_again = Again::default();
+            }
             late = if grows && self.was_held {
                 Late {
                     flight: (2.0 * late.flight).min(LATE_MOST),
@@ -159,5 +205,20 @@ impl Pacer {
             self.was_held = false;
         }
         self.phase = Phase::Late(late);
+    }
+
+    /// It is the path, after all.
+    fn leave_late(&mut self, late: Late, now: Instant) {
+        if late.first {
+            let again = &mut self.late_again;
+            again.after = Some(after(now, again.penalty));
+            again.penalty = (2.0 * again.penalty).min(PENALTY_MOST);
+        }
+        self.phase = Phase::Limited;
+        self.delivered = self.acked as f64;
+        self.ahead.clear();
+        self.round_ends = self.sent;
+        self.round_queue = f64::MAX;
+        self.pairs.clear();
     }
 }
