@@ -611,31 +611,6 @@ async fn bulk_goes_out_in_writes_that_fill_tls_records() {
 }
 
 #[tokio::test]
-async fn what_is_said_of_bulk_leaves_together() {
-    const ALL: usize = 8 << 20;
-    let (a, b) = duplex(1 << 20);
-    let b = watched(b, true);
-    let writes = Arc::clone(&b.writes);
-    let ((client, _), (server, _)) = pair_over(a, b);
-    let mut stream = client.open().await.unwrap();
-    let writer = tokio::spawn(async move {
-        for _ in 0..ALL >> 15 {
-            stream.write_all(&vec![7; 32 << 10]).await.unwrap();
-        }
-        stream
-    });
-    let mut there = server.accept().await.unwrap();
-    let mut all = 0;
-    while all < ALL {
-        all += there.read_chunk().await.unwrap().unwrap().len();
-    }
-    writer.await.unwrap();
-    let writes = writes.load(Ordering::SeqCst);
-    println!("{writes} writes");
-    assert!(writes <= (ALL >> 15) / 2, "{writes} writes");
-}
-
-#[tokio::test]
 async fn an_error_of_the_byte_stream_reaches_everybody() {
     let (a, b) = duplex(1000);
     let a = watched(a, true);

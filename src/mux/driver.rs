@@ -63,7 +63,6 @@ impl Driver {
             batch: Batch::behind(lead),
             lead,
             chunk: Vec::new(),
-            gathers: false,
             room: READ_FIRST,
             needs_flush: false,
             stopped: false,
@@ -120,8 +119,6 @@ struct Shell<T> {
     lead: usize,
     /// Where the next read goes.
     chunk: Vec<u8>,
-    /// What is to be said of what was read waits for what comes behind it, which is there, probably: the chunk was full.
-    gathers: bool,
     /// How much room a fresh `chunk` gets: twice as much when a read filled it, half when one hardly used it.
     room: usize,
     /// Something was written that is not known to have left the stream below.
@@ -170,15 +167,8 @@ impl<T: ByteStream> Shell<T> {
     fn poll_session(&mut self, cx: &mut Context<'_>) -> Poll<MuxError> {
         let mut reading = true;
         self.parked = false;
-        for round in 1..=ROUNDS {
-            // While bulk comes and none goes, what it has us say (credit, answers to pings) leaves together, and not a record for each
-            // chunk. The applications can add nothing to it: they get their turn behind this.
-            self.gathers = round < ROUNDS && self.batch.is_empty() && !self.needs_flush;
+        for _ in 0..ROUNDS {
             reading = reading && self.poll_read(cx).is_ready();
-            if self.gathers && reading && self.batch.is_empty() && self.end.is_none() {
-                continue;
-            }
-            self.gathers = false;
             let wrote = match self.poll_write(cx) {
                 Poll::Ready(Ok(())) => true,
                 Poll::Ready(Err(error)) => {
@@ -252,7 +242,6 @@ impl<T: ByteStream> Shell<T> {
                 } else if n < self.room / 8 {
                     self.room = (self.room / 2).max(READ_FIRST);
                 }
-                self.gathers &= held == CHUNK && n == held;
                 let bytes = if n < SHARE_MIN {
                     held = n;
                     let bytes = Bytes::copy_from_slice(&self.chunk);
@@ -272,8 +261,8 @@ impl<T: ByteStream> Shell<T> {
     /// Tells the engine what happened, and asks what is to be sent then, unless the last batch is still on its way.
     fn with_engine(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Engine, Instant)) {
         let batch = (self.batch.is_empty() && !self.needs_flush).then_some(&mut self.batch);
-        let gathers = self.gathers;
-        let (parked, asked, end, deadline, go_away_sent, stopped) =
+        let asked = batch.is_some();
+        let (parked, end, deadline, go_away_sent, stopped) =
             self.guard.shared.with_inner(|inner| {
                 // We are awake, so nothing of it need wake us.
                 (inner.driver, inner.writing, inner.look) = (None, None, false);
@@ -282,15 +271,12 @@ impl<T: ByteStream> Shell<T> {
                 what(&mut inner.engine, now);
                 let engine = &mut inner.engine;
                 let mut parked = false;
-                let batch = batch.filter(|_| !gathers || engine.has_data());
-                let asked = batch.is_some();
                 if let Some(batch) = batch {
                     engine.poll_transmit(now, batch);
                     parked = batch.is_empty() || !engine.wants_transmit();
                 }
                 let reported = (
                     parked,
-                    asked,
                     engine.end().cloned(),
                     engine.poll_timeout(),
                     engine.go_away_sent(),

@@ -47,11 +47,6 @@ impl Engine {
                     || self.may_end()))
     }
 
-    /// Whether streams have data that may go.
-    pub(crate) fn has_data(&self) -> bool {
-        self.scheduler.has_urgent() || self.scheduler.has_bulk()
-    }
-
     /// Whether [`Engine::end_if_done`] has something to do. Not whether the session is ending at all:
     /// the driver, woken for nothing, would ask again at once for as long as the peer takes.
     fn may_end(&self) -> bool {
