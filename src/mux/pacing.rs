@@ -43,6 +43,7 @@ mod below;
 mod late;
 mod learn;
 mod sizes;
+mod trial;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -52,7 +53,7 @@ use cepa_transports::Rate;
 use crate::windowed::WindowedMax;
 
 use below::Below;
-use late::{Again, Late};
+use trial::{Again, Late};
 
 /// Least record: shorter ones would spend more than 4 % on headers.
 const RECORD_MIN: f64 = 1000.0;

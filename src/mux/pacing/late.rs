@@ -16,7 +16,8 @@
 
 use std::time::Instant;
 
-use super::{Answer, FAR, NOISE, Pacer, Phase, Probe, RECORD_MIN, TICK, after, seconds};
+use super::trial::{Again, Late};
+use super::{Answer, FAR, NOISE, Pacer, Phase, Probe, RECORD_MIN, TICK, seconds};
 
 /// How many of those pairs are remembered, and how many are needed.
 const PAIRS: usize = 8;
@@ -34,43 +35,8 @@ const ROUNDS: u32 = 4;
 const GAIN: f64 = 1.15;
 const REST: u32 = 20;
 
-/// Seconds without a trial behind a first one that was no use: twice as many each time, up to so many.
-const PENALTY: f64 = 1.0;
-const PENALTY_MOST: f64 = 16.0;
-
 /// Greatest flight: two writes, which the driver makes in one turn behind a lead, so a small message waits for no more than one.
 const LATE_MOST: f64 = 128.0 * 1024.0;
-
-/// [`Phase::Late`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Late {
-    pub(super) flight: f64,
-    /// End of the round.
-    pub(super) until: u64,
-    /// Rounds of this flight, since when, from where; and the rate with half of it.
-    pub(super) rounds: u32,
-    pub(super) since: Instant,
-    pub(super) from: u64,
-    pub(super) before: f64,
-    /// It is the first, and `before` is what arrived without it.
-    pub(super) first: bool,
-}
-
-/// When it may be tried again whether a machine is late.
-#[derive(Debug)]
-pub(super) struct Again {
-    after: Option<Instant>,
-    penalty: f64,
-}
-
-impl Default for Again {
-    fn default() -> Self {
-        Self {
-            after: None,
-            penalty: PENALTY,
-        }
-    }
-}
 
 impl Pacer {
     /// Whether a ping is to go by itself now, in front of the next record.
@@ -134,7 +100,7 @@ impl Pacer {
 
     /// A round of [`Phase::Limited`] is over, in which bulk was held back; whether another phase begins.
     pub(super) fn begin_late(&mut self, now: Instant) -> bool {
-        if !self.is_late() || self.late_again.after.is_some_and(|at| now < at) {
+        if !self.is_late() || !self.late_again.may(now) {
             return false;
         }
         // What was in flight, by how long it took: the bound is on what `V` has not, and that may be less.
@@ -210,9 +176,7 @@ impl Pacer {
     /// It is the path, after all.
     fn leave_late(&mut self, late: Late, now: Instant) {
         if late.first {
-            let again = &mut self.late_again;
-            again.after = Some(after(now, again.penalty));
-            again.penalty = (2.0 * again.penalty).min(PENALTY_MOST);
+            self.late_again.later(now);
         }
         self.phase = Phase::Limited;
         self.delivered = self.acked as f64;
