@@ -415,11 +415,13 @@ impl Opening {
 
     pub(crate) fn ended(mut self, peer: &dyn Display, service: &str, error: Option<impl Display>) {
         self.reported = true;
-        count!("cepa_opens_total", "outcome" => outcome(error.is_none()));
+        // In words, so that the counter's name is made once: of an expression it would be made anew each time.
         if let Some(error) = error {
+            count!("cepa_opens_total", "outcome" => "failed");
             event!("cepa::substream", DEBUG, peer = %peer, service = shown(&service),
                     error = shown(&error), "the service was not opened");
         } else {
+            count!("cepa_opens_total", "outcome" => "ok");
             event!("cepa::substream", DEBUG, peer = %peer, service = shown(&service),
                     seconds = self.clock.seconds(), "service opened");
             record!(self.clock.seconds(), "cepa_open_seconds");
@@ -430,7 +432,11 @@ impl Opening {
 /// A peer has asked for a service here, and has this answer.
 pub(crate) fn answered(peer: &dyn Display, service: &str, accepted: bool) {
     let outcome = if accepted { "accepted" } else { "refused" };
-    count!("cepa_requests_total", "outcome" => outcome);
+    if accepted {
+        count!("cepa_requests_total", "outcome" => "accepted");
+    } else {
+        count!("cepa_requests_total", "outcome" => "refused");
+    }
     event!("cepa::substream", DEBUG, peer = %peer, service = shown(&service), outcome, "service asked for");
 }
 

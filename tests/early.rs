@@ -365,6 +365,23 @@ async fn who_only_writes_gives_a_peer_up_that_does_not_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_part_of_an_answer_is_none() {
+    let (client, raw) = raw_peer().await;
+    for part in 1..=2 {
+        let options = OpenOptions::new().patience(Duration::from_secs(5));
+        let begun = tokio::time::Instant::now();
+        let mut near = soon(client.open_early_with("x", &options)).await.unwrap();
+        let mut far = soon(raw.accept()).await.unwrap();
+        far.write_all(&[1, 0][..part]).await.unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(3600), near.read_u8()).await;
+        let read = read.expect("it is given up").unwrap_err();
+        let late = matches!(refusal(&read), OpenError::TimedOut { .. });
+        assert!(late, "{read}");
+        assert!(begun.elapsed() >= Duration::from_secs(5));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_came_in_time_may_be_read_at_any_time() {
     let (client, server) = sessions().await;
     let options = OpenOptions::new().patience(Duration::from_secs(5));

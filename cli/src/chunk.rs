@@ -2,7 +2,7 @@
 //!
 //! A stream that rests has none, and no memory for any. One that moves little is read in pieces of 4 KiB, and one that fills
 //! such a piece in larger ones, for as long as there is more: those of a substream are taken as they are, several at once, and what is
-//! for a substream is read into memory that it can keep, so that nothing is copied here. Where the bytes are a peer's, the large pieces are counted to
+//! for a substream is read into memory that it can keep, two pieces at once, so that nothing is copied here. Where the bytes are a peer's, the large pieces are counted to
 //! that peer's share of memory ([`ReceivePool`]); when that is used up they stay small, so that a peer with many streams
 //! that it does not read makes no more of them. The small ones are counted with the substream itself.
 
@@ -83,6 +83,8 @@ pub(crate) struct Chunk {
     held: Option<Held>,
     /// The last one was filled to its end.
     full: bool,
+    /// What stands behind the pieces, and is told once: the end of the stream, or why it could not be read.
+    behind: Option<io::Result<()>>,
 }
 
 impl Chunk {
@@ -141,6 +143,9 @@ impl Chunk {
         }
         self.start = 0;
         self.bytes.clear();
+        if let Some(behind) = self.behind.take() {
+            return Poll::Ready(behind);
+        }
         self.full = self.full && self.may_be_large();
         if self.full
             && let Some(taken) = from.poll_take(cx)
@@ -162,12 +167,33 @@ impl Chunk {
             if self.full && kept && read >= mux::CHUNK / 2 {
                 let whole = mux::share_chunk(std::mem::take(&mut self.bytes));
                 self.pieces.push_back(whole);
+                if read == mux::CHUNK {
+                    self.read_on(cx, from);
+                }
             }
             self.full = read >= SMALL;
             return Poll::Ready(Ok(()));
         }
         self.rest();
         Poll::Pending
+    }
+
+    /// Reads a second piece where the first was full: the two leave in one write of the session. With one at a time its driver, on
+    /// another worker, sends each by itself.
+    fn read_on(&mut self, cx: &mut Context<'_>, from: &mut (impl AsyncRead + Unpin)) {
+        let mut next = mux::take_chunk();
+        let read = pin!(from.read_buf(&mut next)).poll(cx);
+        let next = mux::share_chunk(next);
+        match read {
+            Poll::Ready(Ok(0)) => self.behind = Some(Ok(())),
+            Poll::Ready(Ok(n)) if n < mux::CHUNK / 2 => {
+                self.pieces.push_back(Bytes::copy_from_slice(&next));
+            }
+            Poll::Ready(Ok(_)) => self.pieces.push_back(next),
+            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+            Poll::Ready(Err(e)) => self.behind = Some(Err(e)),
+            Poll::Pending => {}
+        }
     }
 
     /// Takes what is there, beginning with `first`: as much as is counted, whatever each piece keeps in memory.
@@ -399,6 +425,49 @@ mod tests {
         sink.read_to_end(&mut got).await.unwrap();
         assert!(got == data);
         assert!(carried.await.unwrap() >= ALL - mux::CHUNK);
+    }
+
+    /// Gives so much in full pieces, then `last` once, and nothing more ever.
+    struct Once(usize, Option<io::Result<()>>);
+
+    impl Pieces for Once {}
+
+    impl AsyncRead for Once {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.0 == 0 {
+                return self.1.take().map_or(Poll::Pending, Poll::Ready);
+            }
+            let n = buf.remaining().min(self.0);
+            buf.put_slice(&vec![7; n]);
+            self.0 -= n;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn an_end_or_an_error_behind_a_full_piece_is_told_behind_it() {
+        for error in [None, Some(io::ErrorKind::ConnectionReset)] {
+            for all in [SMALL + mux::CHUNK, SMALL + 2 * mux::CHUNK] {
+                let mut from = Once(all, Some(error.map_or(Ok(()), |kind| Err(kind.into()))));
+                let mut cx = Context::from_waker(std::task::Waker::noop());
+                let (mut piece, mut came) = (Chunk::default(), 0);
+                let told = loop {
+                    let Poll::Ready(filled) = piece.poll_fill(&mut cx, &mut from, true) else {
+                        panic!("it waits, though the end was read");
+                    };
+                    match filled {
+                        Ok(()) if !piece.waiting().is_empty() => came += piece.len(),
+                        told => break told.err().map(|e| e.kind()),
+                    }
+                    piece.clear();
+                };
+                assert_eq!((told, came), (error, all));
+            }
+        }
     }
 
     #[tokio::test]

@@ -101,10 +101,15 @@ impl Direction {
     /// Something was read, or its end, and the writer does not take it.
     pub(crate) fn is_stuck(&self) -> bool {
         match self.state {
-            State::Copying => !self.piece.waiting().is_empty(),
+            State::Copying => self.is_waiting(),
             State::Closing => true,
             _ => false,
         }
+    }
+
+    /// Something was read that the writer does not take at the moment.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Copying) && !self.piece.waiting().is_empty()
     }
 
     /// Nothing waits to be written.

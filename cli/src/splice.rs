@@ -44,6 +44,10 @@ const QUIET: Duration = Duration::from_secs(1);
 /// Whoever leaves two pipes closes them one after the other; with the first one gone, the second may end for so long.
 const CLOSING: Duration = Duration::from_millis(100);
 
+/// While something waits to be taken, the question whether its writer is gone costs a descriptor, and bulk waits all the time: it is put
+/// where nothing was taken for so long.
+const ASKED: Duration = Duration::from_millis(100);
+
 /// How long what is left of a stream that was cut may wait without any of it being taken.
 const STALLED: Duration = Duration::from_secs(30);
 
@@ -480,6 +484,8 @@ struct Gone {
     reported: bool,
     /// What it wrote waits since then, and how much of it had been taken.
     stalled: Option<(u64, Pin<Box<Sleep>>)>,
+    /// The same since it was last seen to move.
+    moved: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 impl Gone {
@@ -494,6 +500,9 @@ impl Gone {
         limited: impl Fn(&io::Error) -> bool,
     ) -> Poll<io::Error> {
         if self.why.is_none() {
+            if from.is_waiting() && self.moves(cx, from) {
+                return Poll::Pending;
+            }
             self.why = Some(ready!(stream.poll_left(cx, reading)));
         }
         if !from.is_stuck() || !self.why.as_ref().is_some_and(limited) {
@@ -509,6 +518,20 @@ impl Gone {
         ready!(timer.as_mut().poll(cx));
         let text = "it is gone, and what it wrote is not taken";
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, text))
+    }
+
+    /// Whether any of what waits was taken lately.
+    fn moves(&mut self, cx: &mut Context<'_>, from: &Direction) -> bool {
+        let fresh = || (from.carried, Box::pin(sleep(ASKED)));
+        let (carried, timer) = self.moved.get_or_insert_with(fresh);
+        while timer.as_mut().poll(cx).is_ready() {
+            if *carried == from.carried {
+                return false;
+            }
+            *carried = from.carried;
+            timer.set(sleep(ASKED));
+        }
+        true
     }
 
     /// Why, the first time.
@@ -538,6 +561,9 @@ fn again(e: &io::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use tokio::io::ReadBuf;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -898,6 +924,65 @@ mod tests {
             }
         );
         assert!(clean, "{ended:?}");
+    }
+
+    /// A stream that counts how often it is asked whether its other end is gone.
+    struct Asked(tokio::io::DuplexStream, Arc<AtomicUsize>);
+
+    impl Pieces for Asked {}
+
+    impl Leaves for Asked {
+        fn poll_left(&mut self, _: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+            if !reading {
+                self.1.fetch_add(1, Ordering::Relaxed);
+            }
+            Poll::Pending
+        }
+    }
+
+    impl AsyncRead for Asked {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Asked {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, data)
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whether_a_writer_is_gone_is_asked_only_where_nothing_moves() {
+        let (near, mut user) = duplex(1 << 20);
+        let (mut far, mut peer) = duplex(1000);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let mut near = Asked(near, Arc::clone(&asked));
+        user.write_all(&vec![7; 200_000]).await.unwrap();
+        let joined = tokio::spawn(async move { Join::new(&mut near, &mut far).run().await });
+        let mut some = [0; 1000];
+        for _ in 0..100 {
+            sleep(ASKED / 4).await;
+            peer.read_exact(&mut some).await.unwrap();
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 0);
+        sleep(ASKED * 3).await;
+        assert!(asked.load(Ordering::Relaxed) > 0);
+        joined.abort();
     }
 
     impl Leaves for tokio::io::DuplexStream {

@@ -22,7 +22,7 @@ pub(crate) const TLS_RECORD: usize = 16 << 10;
 pub(crate) const MAX_SLICES: usize = 64;
 
 /// Bodies up to this size are copied beside their header, so that small frames share a slice.
-const COPY_MAX: usize = 512;
+pub(crate) const COPY_MAX: usize = 512;
 
 #[derive(Debug)]
 enum Part {

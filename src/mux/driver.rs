@@ -31,8 +31,9 @@ use super::error::MuxError;
 use super::shared::{Shared, now};
 use crate::observe::Traffic;
 
-/// Room for the first read, and while little comes.
-const READ_FIRST: usize = 2 << 10;
+/// Room for the first read, and while little comes. It is allocated for each small message, and allocators have so much at hand:
+/// glibc's caches end behind 1,032 bytes.
+const READ_FIRST: usize = 1 << 10;
 
 /// Rounds of reading and writing before other tasks get a turn: 256 KiB, which the caches still hold when
 /// the application looks at them.
@@ -171,7 +172,7 @@ impl<T: ByteStream> Shell<T> {
             let wrote = match self.poll_write(cx) {
                 Poll::Ready(Ok(())) => true,
                 Poll::Ready(Err(error)) => {
-                    self.with_engine(cx, |engine| engine.handle_io_error(error));
+                    self.with_engine(cx, |engine, _| engine.handle_io_error(error));
                     true
                 }
                 Poll::Pending => false,
@@ -183,7 +184,7 @@ impl<T: ByteStream> Shell<T> {
                 if self.parked || self.poll_look(cx).is_pending() {
                     return Poll::Pending;
                 }
-                self.with_engine(cx, |engine| engine.handle_timeout(now()));
+                self.with_engine(cx, Engine::handle_timeout);
             }
         }
         // With bytes to move all the time, deadlines are looked at here.
@@ -232,43 +233,46 @@ impl<T: ByteStream> Shell<T> {
             return Poll::Pending;
         };
         match read {
-            Ok(0) => self.with_engine(cx, Engine::handle_eof),
+            Ok(0) => self.with_engine(cx, |engine, _| engine.handle_eof()),
             Ok(n) => {
                 self.traffic.received(n);
-                let held = self.room;
+                let mut held = self.room;
                 if n == self.room {
                     self.room = (2 * self.room).min(CHUNK);
                 } else if n < self.room / 8 {
                     self.room = (self.room / 2).max(READ_FIRST);
                 }
                 let bytes = if n < SHARE_MIN {
+                    held = n;
                     let bytes = Bytes::copy_from_slice(&self.chunk);
                     self.chunk.clear();
                     bytes
                 } else {
                     chunk::share(std::mem::take(&mut self.chunk))
                 };
-                self.with_engine(cx, |engine| engine.handle_chunk(now(), bytes, held));
+                self.with_engine(cx, |engine, now| engine.handle_chunk(now, bytes, held));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => self.with_engine(cx, |engine| engine.handle_io_error(error)),
+            Err(error) => self.with_engine(cx, |engine, _| engine.handle_io_error(error)),
         }
         Poll::Ready(())
     }
 
     /// Tells the engine what happened, and asks what is to be sent then, unless the last batch is still on its way.
-    fn with_engine(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Engine)) {
+    fn with_engine(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Engine, Instant)) {
         let batch = (self.batch.is_empty() && !self.needs_flush).then_some(&mut self.batch);
         let asked = batch.is_some();
         let (parked, end, deadline, go_away_sent, stopped) =
             self.guard.shared.with_inner(|inner| {
                 // We are awake, so nothing of it need wake us.
                 (inner.driver, inner.writing, inner.look) = (None, None, false);
-                what(&mut inner.engine);
+                // Once, for what came and for what leaves: there is no waiting in between.
+                let now = now();
+                what(&mut inner.engine, now);
                 let engine = &mut inner.engine;
                 let mut parked = false;
                 if let Some(batch) = batch {
-                    engine.poll_transmit(now(), batch);
+                    engine.poll_transmit(now, batch);
                     parked = batch.is_empty() || !engine.wants_transmit();
                 }
                 let reported = (
@@ -298,7 +302,7 @@ impl<T: ByteStream> Shell<T> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.batch.is_empty() && !self.needs_flush {
             if !self.parked {
-                self.with_engine(cx, |_| {});
+                self.with_engine(cx, |_, _| {});
             }
             if self.batch.is_empty() {
                 return Poll::Pending;
@@ -352,7 +356,7 @@ impl<T: ByteStream> Shell<T> {
         }
         ready!(timer.as_mut().poll(cx));
         self.armed = None;
-        self.with_engine(cx, |engine| engine.handle_timeout(now()));
+        self.with_engine(cx, Engine::handle_timeout);
         Poll::Ready(())
     }
 

@@ -75,8 +75,10 @@ mod unsent;
 mod wakes;
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use bytes::{Buf as _, Bytes};
 use cepa_transports::{ByteStream, Rate, Side};
 
 use crate::backend::seed;
@@ -180,6 +182,15 @@ impl Closer {
     }
 }
 
+/// What stands at the front of a substream; see [`Mux::accept_begun`].
+pub(crate) struct Begun<'a, T> {
+    /// What the substream is for.
+    pub(crate) label: &'a str,
+    /// So many bytes.
+    pub(crate) size: usize,
+    pub(crate) what: T,
+}
+
 /// The peer may be silent as long as this lives, up to what it was granted.
 pub(crate) struct PeerPause {
     shared: Arc<Shared>,
@@ -205,21 +216,24 @@ impl Mux {
         Ok(Substream::new(Arc::clone(shared), key))
     }
 
-    /// Opens a substream that begins with `first`, a few bytes, unless there is no room at the moment. `label` is what it is for. The
-    /// peer's answer is to be taken by `preface`, until `answer_by`, if that is set.
+    /// Opens a substream that begins with `first`, a few bytes, unless there is no room at the moment: then those stay. `label` is what
+    /// it is for, which comes back in memory that such substreams share. An answer of the peer is to come until `answer_by`, if that is set.
     ///
     /// # Errors
     /// As [`Mux::open`].
     pub(crate) fn open_now(
         &self,
+        now: Instant,
         label: &str,
-        first: &[u8],
+        first: &mut Vec<u8>,
         answer_by: Option<Instant>,
-    ) -> Result<Option<Substream>, OpenError> {
+    ) -> Result<Option<(Substream, Arc<String>)>, OpenError> {
         let shared = &self.handle.shared;
-        let begin = |engine: &mut Engine, key| engine.begin(key, label, first, answer_by);
-        let opened = shared.open_now(begin)?;
-        Ok(opened.map(|key| Substream::new(Arc::clone(shared), key)))
+        let begin =
+            |engine: &mut Engine, key| engine.begin(key, label, std::mem::take(first), answer_by);
+        let opened = shared.open_now(now, begin)?;
+        let opened = opened.map(|(key, label)| (Substream::new(Arc::clone(shared), key), label));
+        Ok(opened)
     }
 
     /// The same as soon as there is room. Cancel safe.
@@ -229,13 +243,13 @@ impl Mux {
     pub(crate) async fn open_beginning(
         &self,
         label: &str,
-        first: &[u8],
+        first: Vec<u8>,
         answer_by: Option<Instant>,
-    ) -> Result<Substream, OpenError> {
+    ) -> Result<(Substream, Arc<String>), OpenError> {
         let stream = self.open().await?;
         let begin = |engine: &mut Engine| engine.begin(stream.key, label, first, answer_by);
-        stream.shared.with(begin);
-        Ok(stream)
+        let label = stream.shared.with(begin);
+        Ok((stream, label))
     }
 
     /// [`Mux::open`], with another priority than the usual one from the first byte on. Cancel safe.
@@ -254,8 +268,35 @@ impl Mux {
     /// When the session is over; [`MuxError::is_clean`] tells a clean end.
     pub async fn accept(&self) -> Result<Substream, MuxError> {
         let shared = &self.handle.shared;
-        let key = shared.accept().await?;
+        let (key, ()) = shared.accept(|_, _| ()).await?;
         Ok(Substream::new(Arc::clone(shared), key))
+    }
+
+    /// [`Mux::accept`], and what `look` makes of the bytes that have come with the opening, if it makes anything of them. Those are
+    /// taken then, and the substream is labelled, which is what comes back as well.
+    pub(crate) async fn accept_begun<T>(
+        &self,
+        look: impl Fn(&[u8]) -> Option<Begun<'_, T>>,
+    ) -> Result<(Substream, Option<(Arc<String>, T)>), MuxError> {
+        let shared = &self.handle.shared;
+        let look = |engine: &mut Engine, key| {
+            let Poll::Ready(Ok(Some(mut piece))) = engine.borrow_now(key) else {
+                return (Bytes::new(), None);
+            };
+            let Some(begun) = look(&piece) else {
+                return (piece, None);
+            };
+            let label = engine.set_label(key, begun.label);
+            let (size, what) = (begun.size.min(piece.len()), begun.what);
+            piece.advance(size);
+            (piece, Some((label, what)))
+        };
+        let (key, (piece, begun)) = shared.accept(look).await?;
+        let mut stream = Substream::new(Arc::clone(shared), key);
+        stream.piece = piece;
+        // Lets go of what is read whole.
+        stream.consume(0);
+        Ok((stream, begun))
     }
 
     /// Measures a round trip to the peer's mux. Waits as long as the peer does; silence ends the

@@ -43,6 +43,7 @@ mod below;
 mod late;
 mod learn;
 mod sizes;
+mod trial;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -52,6 +53,7 @@ use cepa_transports::Rate;
 use crate::windowed::WindowedMax;
 
 use below::Below;
+use trial::{Again, Late};
 
 /// Least record: shorter ones would spend more than 4 % on headers.
 const RECORD_MIN: f64 = 1000.0;
@@ -164,19 +166,6 @@ enum Phase {
     Unlimited,
 }
 
-/// [`Phase::Late`]; see `late`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Late {
-    flight: f64,
-    /// End of the round.
-    until: u64,
-    /// Rounds of this flight, since when, from where; and the rate with half of it.
-    rounds: u32,
-    since: Instant,
-    from: u64,
-    before: f64,
-}
-
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Pacer {
@@ -262,6 +251,7 @@ pub(crate) struct Pacer {
 
     unlimited_after: Option<Instant>,
     unlimited_penalty: f64,
+    late_again: Again,
 
     /// Bulk waits, until this time or the next answer.
     held: bool,
@@ -335,6 +325,7 @@ impl Pacer {
             judged_at: None,
             unlimited_after: None,
             unlimited_penalty: DRAIN,
+            late_again: Again::default(),
             held: false,
             small_held: false,
             wake: None,

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
 
-use super::batch::Batch;
+use super::batch::{Batch, COPY_MAX};
 use super::chunk::SHARE_MIN;
 
 /// What one queued piece is charged at least: an allocation and its bookkeeping cost about this.
@@ -230,6 +230,11 @@ impl RecvQueue {
                 self.one = small(chunk.max(piece.len()));
                 *one = piece;
             }
+            // A small message that came by itself.
+            Pieces::One(one) if len == 0 && chunk <= LEAST_CHARGE && !copied => {
+                self.one = small(LEAST_CHARGE);
+                *one = piece;
+            }
             // The usual small message: one exact allocation.
             Pieces::One(one) if len == 0 && piece.len() <= TAIL_MAX => {
                 self.one = small(charge(piece.len()));
@@ -322,11 +327,26 @@ impl SendQueue {
         }
     }
 
+    /// The first piece, whose memory is its own.
+    pub(crate) fn begin(&mut self, first: Vec<u8>) {
+        match &mut self.0 {
+            Pieces::One(one) if one.is_empty() => *one = first.into(),
+            _ => self.copy(&first),
+        }
+    }
+
     /// Appends a copy.
     pub(crate) fn copy(&mut self, data: &[u8]) {
         match &mut self.0 {
             Pieces::One(one) if one.is_empty() && data.len() <= TAIL_MAX => {
                 *one = Bytes::copy_from_slice(data);
+            }
+            // A request and what it is about: a list for the two would cost more than to copy the first one again.
+            Pieces::One(one) if one.len() + data.len() <= COPY_MAX => {
+                let mut joined = Vec::with_capacity(one.len() + data.len());
+                joined.extend_from_slice(one);
+                joined.extend_from_slice(data);
+                *one = joined.into();
             }
             pieces => pieces.with_list(0, |list| list.copy(data)),
         }
@@ -442,6 +462,23 @@ mod tests {
         assert_eq!(queue.held(), LEAST_CHARGE);
         queue.pop(false).unwrap();
         assert_eq!(queue.held(), 0);
+    }
+
+    #[test]
+    fn a_request_and_what_it_is_about_are_one_piece() {
+        let mut queue = SendQueue::default();
+        queue.begin(b"request".to_vec());
+        queue.copy(b"what");
+        queue.copy(&[7; COPY_MAX - 11]);
+        assert!(matches!(queue.0, Pieces::One(_)));
+        assert_eq!(queue.len(), COPY_MAX);
+        queue.copy(b"more");
+        assert_eq!(queue.0.pieces(), 2);
+        let mut all = Vec::new();
+        while let Some(piece) = queue.0.pop(100) {
+            all.extend_from_slice(&piece);
+        }
+        assert!(all == [&b"requestwhat"[..], &[7; COPY_MAX - 11], b"more"].concat());
     }
 
     /// The tail takes no more than a step beyond what is in it, whatever the sizes.

@@ -142,19 +142,17 @@ impl Shared {
     }
 
     /// Opens a stream and begins it, if there is room and nobody waits for that.
-    pub(crate) fn open_now(
+    pub(crate) fn open_now<R>(
         &self,
-        begin: impl FnOnce(&mut Engine, Key),
-    ) -> Result<Option<Key>, OpenError> {
+        now: Instant,
+        begin: impl FnOnce(&mut Engine, Key) -> R,
+    ) -> Result<Option<(Key, R)>, OpenError> {
         self.with_inner(|inner| {
             if inner.opening.ahead_of(None) >= inner.engine.open_room() {
                 return Ok(None);
             }
-            let opened = inner.engine.open(now())?;
-            if let Some(key) = opened {
-                begin(&mut inner.engine, key);
-            }
-            Ok(opened)
+            let opened = inner.engine.open(now)?;
+            Ok(opened.map(|key| (key, begin(&mut inner.engine, key))))
         })
     }
 
@@ -178,13 +176,17 @@ impl Shared {
         .await
     }
 
-    /// Takes a stream of the peer, when it is this caller's turn.
-    pub(crate) async fn accept(&self) -> Result<Key, MuxError> {
+    /// Takes a stream of the peer, when it is this caller's turn, and has a `look` at it.
+    pub(crate) async fn accept<R>(
+        &self,
+        look: impl Fn(&mut Engine, Key) -> R,
+    ) -> Result<(Key, R), MuxError> {
         let mut place = Place::new(self, |inner| &mut inner.accepting);
         poll_fn(|cx| {
             self.with_inner(|inner| {
                 if inner.accepting.ahead_of(place.number) < inner.engine.accept_room() {
-                    let accepted = inner.engine.accept().map(Ok);
+                    let accepted = inner.engine.accept();
+                    let accepted = accepted.map(|key| Ok((key, look(&mut inner.engine, key))));
                     let end = || inner.engine.end().cloned().map(Err);
                     if let Some(done) = accepted.or_else(end) {
                         place.leave(inner);

@@ -4,6 +4,7 @@ use std::io;
 use std::task::{Context, Poll, Waker};
 
 use super::engine::Engine;
+use super::moment::Moment;
 use super::preface::{Preface, Step};
 use super::store::Key;
 use super::stream::Substream;
@@ -59,19 +60,16 @@ impl Substream {
         if let Some(error) = preface.error() {
             return Err(error);
         }
-        let arrived = match waker {
-            _ if !self.piece.is_empty() => {
-                self.take();
-                return Ok(true);
-            }
-            Some(waker) => self.shared.with(|engine| engine.borrow(self.key, waker)),
-            None => self.shared.with(|engine| engine.borrow_now(self.key)),
-        };
-        let cut = match arrived {
+        if !self.piece.is_empty() {
+            self.take(None);
+            return Ok(true);
+        }
+        let borrow = |engine: &mut Engine| engine.borrow_answer(self.key, waker);
+        let cut = match self.shared.with(borrow) {
             Poll::Pending => return Ok(false),
-            Poll::Ready(Ok(Some(piece))) => {
+            Poll::Ready(Ok(Some((piece, by)))) => {
                 self.piece = piece;
-                self.take();
+                self.take(by);
                 return Ok(true);
             }
             Poll::Ready(Ok(None)) => None,
@@ -82,30 +80,19 @@ impl Substream {
         Ok(true)
     }
 
-    /// What has arrived and was not read, the first piece of it; nothing where that takes waiting.
-    pub(crate) fn at_hand(&mut self) -> &[u8] {
-        if self.piece.is_empty()
-            && self.preface.is_none()
-            && let Poll::Ready(Ok(Some(piece))) =
-                self.shared.with(|engine| engine.borrow_now(self.key))
-        {
-            self.piece = piece;
-        }
-        &self.piece
-    }
-
-    /// So many bytes of [`Substream::at_hand`] were taken.
-    pub(crate) fn took(&mut self, bytes: usize) {
-        self.consume(bytes);
-    }
-
-    fn take(&mut self) {
+    /// Gives the preface what has come, which was to come until `by`.
+    fn take(&mut self, by: Option<Moment>) {
         let step = self.preface.as_mut().map(|it| it.take(&self.piece));
         match step {
-            Some(Step::More) => self.consume(self.piece.len()),
+            Some(Step::More) => {
+                self.consume(self.piece.len());
+                // A part of an answer is none.
+                if by.is_some() {
+                    self.shared.with(|engine| engine.answer_by(self.key, by));
+                }
+            }
             Some(Step::Done(n)) => {
                 self.preface = None;
-                self.shared.with(|engine| engine.answered(self.key));
                 self.consume(n);
             }
             Some(Step::Failed) => self.give_up(),

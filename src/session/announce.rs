@@ -289,6 +289,8 @@ async fn announce(
         };
         // Whoever holds the mux learns how it ended.
         let ended = tokio::select! {
+            // Nearly always it is the driver that was woken, twice for each message: it need not be drawn by lot.
+            biased;
             ended = &mut driver => ended,
             () = looked_after => Ok(()),
             code = wanted => {

@@ -17,6 +17,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::time::Instant;
@@ -73,39 +74,50 @@ impl Session {
         options: &OpenOptions,
     ) -> Result<ServiceStream, OpenError> {
         let patience = options.patience.unwrap_or(self.inner.open_timeout);
-        let until = Instant::now().checked_add(patience);
-        let awaited = self.awaited(service, InnerTls::Without)?.by(until);
+        let now = Instant::now();
+        let mut asking = self.asking(service, InnerTls::Without)?;
+        (asking.early, asking.until) = (true, now.checked_add(patience));
         // As a rule there is room, and nothing to wait for.
-        match self.start_now(awaited, options) {
-            Ok(stream) => Ok(stream),
-            Err(Unopened::Failed(error)) => {
+        match self.start_now(now, &mut asking, options) {
+            Ok(Some(stream)) => Ok(stream),
+            Ok(None) => Box::pin(self.start_later(asking, options)).await,
+            Err(error) => {
                 observe::opening().ended(&self.peer().id(), service, Some(&error));
                 Err(error)
             }
-            Err(Unopened::NoRoom(awaited)) => Box::pin(self.start_later(awaited, options)).await,
         }
     }
 
     async fn start_later(
         &self,
-        awaited: Box<Awaited>,
+        asking: Asking<'_>,
         options: &OpenOptions,
     ) -> Result<ServiceStream, OpenError> {
-        let (stage, service) = (Stage::early(), awaited.service().to_owned());
-        let opening = self.start(awaited, options, &stage);
-        self.within(&service, options.patience, &stage, opening)
+        let (stage, service) = (Stage::early(), asking.service);
+        let opening = self.start(asking, options, &stage);
+        self.within(service, options.patience, &stage, opening)
             .await
     }
 
-    /// The answer that somebody waits for.
-    pub(super) fn awaited(
+    /// A request for which somebody waits, and keeps the time.
+    pub(super) fn asking<'a>(
         &self,
-        service: &str,
+        service: &'a str,
         inner_tls: InnerTls,
-    ) -> Result<Box<Awaited>, OpenError> {
-        let peer = self.peer().id();
-        let awaited = Awaited::new(peer, service, inner_tls);
-        awaited.inspect_err(|error| observe::opening().ended(&peer, service, Some(error)))
+    ) -> Result<Asking<'a>, OpenError> {
+        let request = Request::encoded(service, inner_tls).map_err(|_| OpenError::Name {
+            service: service.to_owned(),
+        });
+        let request = request.inspect_err(|error| {
+            observe::opening().ended(&self.peer().id(), service, Some(error));
+        })?;
+        Ok(Asking {
+            service,
+            inner_tls,
+            request,
+            early: false,
+            until: None,
+        })
     }
 }
 
@@ -139,76 +151,56 @@ impl ServiceStream {
     }
 }
 
+/// What is to be asked for.
+pub(super) struct Asking<'a> {
+    pub(super) service: &'a str,
+    inner_tls: InnerTls,
+    /// What asks for it.
+    pub(super) request: Vec<u8>,
+    /// Nobody waits for the answer.
+    early: bool,
+    /// By when the answer is to come then. The engine ends the stream if it has not.
+    until: Option<Instant>,
+}
+
+impl Asking<'_> {
+    pub(super) fn until(&self) -> Option<std::time::Instant> {
+        self.until.map(Instant::into_std)
+    }
+
+    /// It was asked for, and `service` is its name in memory that others share.
+    pub(super) fn asked(&self, peer: PeerId, service: Arc<String>) -> Box<Awaited> {
+        Box::new(Awaited {
+            peer,
+            service,
+            inner_tls: self.inner_tls,
+            begun: Vec::new(),
+            watched: self.early.then(observe::opening),
+            failed: None,
+        })
+    }
+}
+
 /// The answer to a request, as long as it has not come.
 pub(super) struct Awaited {
     peer: PeerId,
-    /// What asks for it, the service's name at its end.
-    request: Vec<u8>,
+    service: Arc<String>,
     inner_tls: InnerTls,
     /// What has come of it.
     begun: Vec<u8>,
     /// Where nobody waits for it, and what came of it is reported here.
     watched: Option<observe::Opening>,
-    early: bool,
-    /// By when it is to come. The engine ends the stream then.
-    until: Option<Instant>,
     failed: Option<OpenError>,
 }
 
-/// Why an opening that does not wait has not opened.
-pub(super) enum Unopened {
-    Failed(OpenError),
-    /// Too many are open or unanswered.
-    NoRoom(Box<Awaited>),
-}
-
 impl Awaited {
-    /// Somebody waits for it, and keeps the time.
-    fn new(peer: PeerId, service: &str, inner_tls: InnerTls) -> Result<Box<Self>, OpenError> {
-        let request = Request::encoded(service, inner_tls);
-        let request = request.map_err(|_| OpenError::Name {
-            service: service.to_owned(),
-        })?;
-        Ok(Box::new(Self {
-            peer,
-            request,
-            inner_tls,
-            begun: Vec::new(),
-            watched: None,
-            early: false,
-            until: None,
-            failed: None,
-        }))
-    }
-
-    /// Nobody waits for it: it has a time limit of its own, and reports what came of it.
-    fn by(mut self: Box<Self>, until: Option<Instant>) -> Box<Self> {
-        (self.early, self.until) = (true, until);
-        self
-    }
-
-    /// What asks for it.
-    pub(super) fn request(&self) -> &[u8] {
-        &self.request
-    }
-
-    pub(super) fn service(&self) -> &str {
-        Request::service_in(&self.request)
-    }
-
-    pub(super) fn until(&self) -> Option<std::time::Instant> {
-        self.until.map(Instant::into_std)
-    }
-
-    /// It was asked for.
-    pub(super) fn asked(mut self: Box<Self>) -> Box<Self> {
-        self.watched = self.early.then(observe::opening);
-        self
+    fn service(&self) -> &str {
+        &self.service
     }
 
     fn ended(&mut self, failed: Option<OpenError>) -> Step {
         if let Some(watched) = self.watched.take() {
-            watched.ended(&self.peer, self.service(), failed.as_ref());
+            watched.ended(&self.peer, &self.service, failed.as_ref());
         }
         self.failed = failed;
         Step::Failed

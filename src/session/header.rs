@@ -11,6 +11,8 @@
 //! so that they can get a meaning some day without being overlooked by old peers. What follows an answer of
 //! status 0 belongs to the service, or, where inner TLS was asked for, to the handshake. docs/PROTOCOL.md has it with examples.
 
+use std::sync::Arc;
+
 use cepa_transports::text::clean;
 
 use super::service::ServiceName;
@@ -33,8 +35,8 @@ const MAX_TEXT: usize = 255;
 /// What a substream is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
-    /// The service; empty leaves the choice to the acceptor.
-    pub(super) service: String,
+    /// The service; empty leaves the choice to the acceptor. Shared by all that ask for the same.
+    pub(super) service: Arc<String>,
     /// TLS inside this substream.
     pub(super) inner_tls: InnerTls,
 }
@@ -143,14 +145,20 @@ impl Request {
         Ok(bytes)
     }
 
-    /// The service that such bytes ask for.
-    pub(super) fn service_in(bytes: &[u8]) -> &str {
-        let name = bytes.get(HEAD..).unwrap_or_default();
-        std::str::from_utf8(name).unwrap_or_default()
-    }
-
     /// Reads a request from the front of `bytes`; a fault is told as early as it can be seen.
     pub(super) fn decode(bytes: &[u8]) -> Result<Progress<Self>, HeaderError> {
+        let seen = Self::look(bytes)?;
+        Ok(match seen {
+            Progress::Need(needed) => Progress::Need(needed),
+            Progress::Done((service, inner_tls), size) => {
+                let service = Arc::new(service.to_owned());
+                Progress::Done(Self { service, inner_tls }, size)
+            }
+        })
+    }
+
+    /// The same, with the service's name where it stands.
+    pub(super) fn look(bytes: &[u8]) -> Result<Progress<(&str, InnerTls)>, HeaderError> {
         let (head, rest) = split(bytes);
         if let Some(version) = head.first().filter(|version| **version != VERSION) {
             return Err(HeaderError::Version(*version));
@@ -163,15 +171,12 @@ impl Request {
         };
         let service = std::str::from_utf8(text).map_err(|_| HeaderError::Name)?;
         check_name(service)?;
-        let request = Self {
-            service: service.into(),
-            inner_tls,
-        };
-        Ok(Progress::Done(request, HEAD + text.len()))
+        Ok(Progress::Done((service, inner_tls), HEAD + text.len()))
     }
 }
 
 impl Answer {
+    #[cfg(test)]
     pub(super) fn accepted() -> Self {
         Self {
             status: Status::Accepted,
@@ -273,21 +278,25 @@ mod tests {
     use cepa_transports::text::{HOSTILE, is_printable};
     use proptest::prelude::*;
 
+    fn name(service: &str) -> Arc<String> {
+        Arc::new(service.to_owned())
+    }
+
     /// The examples of docs/PROTOCOL.md.
     #[test]
     fn the_documented_examples() {
         let request = Request {
-            service: "db".into(),
+            service: name("db"),
             inner_tls: InnerTls::Without,
         };
         assert_eq!(request.encode().unwrap(), b"\x01\x00\x02db");
         let request = Request {
-            service: "db".into(),
+            service: name("db"),
             inner_tls: InnerTls::Here,
         };
         assert_eq!(request.encode().unwrap(), b"\x01\x01\x02db");
         let request = Request {
-            service: "db".into(),
+            service: name("db"),
             inner_tls: InnerTls::Through,
         };
         assert_eq!(request.encode().unwrap(), b"\x01\x03\x02db");
@@ -318,7 +327,7 @@ mod tests {
         assert_eq!(Answer::decode(b"\x01\x07"), Err(HeaderError::Status(7)));
         assert_eq!(
             Request {
-                service: "x".repeat(256),
+                service: name(&"x".repeat(256)),
                 inner_tls: InnerTls::Without
             }
             .encode(),
@@ -326,7 +335,7 @@ mod tests {
         );
         assert_eq!(
             Request {
-                service: "a\nb".into(),
+                service: name("a\nb"),
                 inner_tls: InnerTls::Without
             }
             .encode(),
@@ -369,7 +378,10 @@ mod tests {
         let inner_tls = [InnerTls::Without, InnerTls::Here, InnerTls::Through];
         ("\\PC{0,60}", prop::sample::select(inner_tls.to_vec()))
             .prop_filter("a name", |(service, _)| check_name(service).is_ok())
-            .prop_map(|(service, inner_tls)| Request { service, inner_tls })
+            .prop_map(|(service, inner_tls)| Request {
+                service: name(&service),
+                inner_tls,
+            })
     }
 
     fn answer() -> impl Strategy<Value = Answer> {

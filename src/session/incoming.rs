@@ -6,14 +6,15 @@
 
 use std::fmt;
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::error::{AcceptError, SessionEnd};
@@ -21,7 +22,7 @@ use super::header::{ACCEPTED, Answer, HeaderError, InnerTls, Progress, Request, 
 use super::inner::{self, Bounds};
 use super::runtime::in_runtime;
 use super::substream::ServiceStream;
-use crate::mux::{Mux, MuxError};
+use crate::mux::{Begun, Mux, MuxError};
 use crate::observe;
 use crate::onion::Onion;
 use crate::tls::{Peer, TlsConfig};
@@ -65,10 +66,12 @@ impl Arrivals {
                         return Ok(arrived);
                     }
                 }
-                accepted = mux.accept(), if self.pending.len() < DAWDLING => {
-                    let mut onion = Onion::new(accepted?);
+                accepted = mux.accept_begun(request_at_hand), if self.pending.len() < DAWDLING => {
+                    let (substream, request) = accepted?;
+                    let onion = Onion::new(substream);
                     // As a rule it is there, and nothing to wait for.
-                    if let Some(request) = request_at_hand(&mut onion) {
+                    if let Some((service, inner_tls)) = request {
+                        let request = Request { service, inner_tls };
                         return Ok(Arrived { onion, request });
                     }
                     let arriving = arrive(onion, self.header_timeout);
@@ -106,14 +109,11 @@ impl Arrived {
 }
 
 /// The header of a new substream, where it has come whole and in one piece.
-fn request_at_hand(onion: &mut ServiceStream) -> Option<Request> {
-    let wire = onion.wire_mut();
-    let Ok(Progress::Done(request, size)) = Request::decode(wire.at_hand()) else {
+fn request_at_hand(came: &[u8]) -> Option<Begun<'_, InnerTls>> {
+    let Ok(Progress::Done((label, what), size)) = Request::look(came) else {
         return None;
     };
-    wire.took(size);
-    wire.set_label(&request.service);
-    Some(request)
+    Some(Begun { label, size, what })
 }
 
 /// Reads the header of a new substream. None when it does not come, or makes no sense.
@@ -126,7 +126,7 @@ async fn arrive(mut onion: ServiceStream, limit: Duration) -> Option<Arrived> {
         Ok(Err(error)) => {
             if let Some(fault) = HeaderError::inside(&error) {
                 let answer = Answer::refused(Status::NotUnderstood, &fault.to_string());
-                let _ = timeout(limit, say(&mut onion, &answer)).await;
+                let _ = timeout(limit, say(&mut onion, &answer.encode())).await;
                 tokio::spawn(close_lingering(onion));
             }
             None
@@ -158,13 +158,26 @@ pub(super) async fn read_header<T>(
     }
 }
 
-async fn say(onion: &mut ServiceStream, answer: &Answer) -> io::Result<()> {
-    if answer.status == Status::Accepted {
-        onion.write_all(&ACCEPTED).await?;
-    } else {
-        onion.write_all(&answer.encode()).await?;
-    }
+async fn say(onion: &mut ServiceStream, answer: &[u8]) -> io::Result<()> {
+    onion.write_all(answer).await?;
     onion.flush().await
+}
+
+/// As far as that takes no waiting; what is left to do then is to say the rest, which may be nothing.
+fn say_now<'a>(onion: &mut ServiceStream, answer: &'a [u8]) -> io::Result<Option<&'a [u8]>> {
+    let cx = &mut Context::from_waker(Waker::noop());
+    let said = match Pin::new(&mut *onion).poll_write(cx, answer) {
+        Poll::Ready(said) => said?,
+        Poll::Pending => 0,
+    };
+    let rest = answer.get(said..).unwrap_or_default();
+    if !rest.is_empty() {
+        return Ok(Some(rest));
+    }
+    match Pin::new(onion).poll_flush(cx) {
+        Poll::Ready(flushed) => flushed.map(|()| None),
+        Poll::Pending => Ok(Some(rest)),
+    }
 }
 
 /// Ends a refused substream so that the peer can read why.
@@ -261,7 +274,7 @@ impl Incoming {
     async fn accept_as(mut self, inner_tls: InnerTls) -> Result<ServiceStream, AcceptError> {
         let wants = self.it.request.inner_tls;
         if wants == inner_tls {
-            self.answer(&Answer::accepted()).await?;
+            self.answer(true, &ACCEPTED).await?;
             return Ok(self.it.onion);
         }
         let (status, error) = match (wants, inner_tls) {
@@ -270,7 +283,7 @@ impl Incoming {
             (InnerTls::Here, _) => (Status::OtherInnerTls, AcceptError::WantsInnerTlsHere),
             (InnerTls::Through, _) => (Status::OtherInnerTls, AcceptError::WantsInnerTlsThrough),
         };
-        self.turn_down(status).await?;
+        Box::pin(self.turn_down(status)).await?;
         Err(error)
     }
 
@@ -305,8 +318,8 @@ impl Incoming {
     /// # Cancel safety
     /// Dropping the future resets the substream.
     pub async fn refuse(mut self, reason: &str) -> Result<(), AcceptError> {
-        self.answer(&Answer::refused(Status::Refused, reason))
-            .await?;
+        let answer = Answer::refused(Status::Refused, reason).encode();
+        self.answer(false, &answer).await?;
         tokio::spawn(close_lingering(self.it.onion));
         Ok(())
     }
@@ -322,27 +335,26 @@ impl Incoming {
 
     async fn turn_down(self, status: Status) -> Result<(), AcceptError> {
         let mut this = self;
-        this.answer(&Answer::refused(status, "")).await?;
+        let answer = Answer::refused(status, "").encode();
+        this.answer(false, &answer).await?;
         tokio::spawn(close_lingering(this.it.onion));
         Ok(())
     }
 
-    async fn answer(&mut self, answer: &Answer) -> Result<(), AcceptError> {
+    async fn answer(&mut self, accepted: bool, answer: &[u8]) -> Result<(), AcceptError> {
         // It may have come inside a runtime, and be answered outside.
         if in_runtime().is_err() {
             return Err(SessionEnd::NoRuntime.into());
         }
-        let accepted = answer.status == Status::Accepted;
         observe::answered(&self.it.peer.id(), &self.it.request.service, accepted);
-        let mut saying = pin!(say(&mut self.it.onion, answer));
-        // There is room for it on a new substream, so that it takes no timer.
-        let said = match saying.as_mut().now_or_never() {
-            Some(said) => said,
-            None => match timeout(self.it.time, saying).await {
-                Ok(said) => said,
-                Err(_) => return Err(AcceptError::TimedOut),
-            },
+        let Waiting { onion, time, .. } = &mut *self.it;
+        // There is room for it on a new substream, so that it takes no timer, nor place for one in each caller's future.
+        let said = match say_now(onion, answer) {
+            Ok(None) => return Ok(()),
+            Ok(Some(rest)) => Box::pin(timeout(*time, say(onion, rest))).await,
+            Err(error) => Ok(Err(error)),
         };
+        let said = said.map_err(|_| AcceptError::TimedOut)?;
         said.map_err(|error| AcceptError::from_io(&error))
     }
 }

@@ -306,9 +306,9 @@ impl Session {
         options: &OpenOptions,
     ) -> Result<ServiceStream, OpenError> {
         let stage = Stage::default();
-        let awaited = self.awaited(service, InnerTls::Without)?;
+        let asking = self.asking(service, InnerTls::Without)?;
         let accepted = async {
-            let mut onion = self.start(awaited, options, &stage).await?;
+            let mut onion = self.start(asking, options, &stage).await?;
             onion.accepted().await?;
             Ok(onion)
         };
@@ -368,9 +368,9 @@ impl Session {
     /// Dropping the future resets the substream.
     pub async fn open_to_join(&self, service: &str) -> Result<ServiceStream, OpenError> {
         let (options, stage) = (OpenOptions::default(), Stage::default());
-        let awaited = self.awaited(service, InnerTls::Through)?;
+        let asking = self.asking(service, InnerTls::Through)?;
         let accepted = async {
-            let mut onion = self.start(awaited, &options, &stage).await?;
+            let mut onion = self.start(asking, &options, &stage).await?;
             onion.accepted().await?;
             Ok(onion)
         };
@@ -384,9 +384,9 @@ impl Session {
         bounds: Bounds<'_>,
     ) -> Result<ServiceStream, OpenError> {
         let (options, stage) = (OpenOptions::default(), Stage::default());
-        let awaited = self.awaited(bounds.service, inner_tls)?;
+        let asking = self.asking(bounds.service, inner_tls)?;
         let secured = async {
-            let mut onion = self.start(awaited, &options, &stage).await?;
+            let mut onion = self.start(asking, &options, &stage).await?;
             // The handshake begins behind the request. Where the peer refuses that, it is no fault of the handshake.
             let secured = inner::open(&mut onion, config, &bounds).await;
             secured.map_err(|error| onion.refusal().unwrap_or(error))?;
@@ -552,9 +552,9 @@ impl Session {
         onion: ServiceStream,
         service: &str,
     ) -> Result<ServiceStream, OpenError> {
-        let awaited = self.awaited(service, InnerTls::Without)?;
-        let asking = self.ask(onion, awaited);
-        self.within(service, None, &Stage::opened(), asking).await
+        let asking = self.asking(service, InnerTls::Without)?;
+        let asked = self.ask(onion, asking);
+        self.within(service, None, &Stage::opened(), asked).await
     }
 
     #[cfg(feature = "mesh")]

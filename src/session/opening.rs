@@ -1,15 +1,16 @@
 //! Opening a substream: what for, and how long that and the peer's answer may take.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::mux::Substream;
 use crate::observe;
 use crate::onion::Onion;
 
 use super::Session;
-use super::early::{Awaited, Unopened};
+use super::early::Asking;
 use super::error::{OpenError, SessionEnd};
 use super::options::{OpenOptions, Stage};
 use super::runtime::in_runtime;
@@ -19,40 +20,46 @@ impl Session {
     /// Opens a substream and says what for, unless there is no room at the moment. The answer is taken off its front when it comes.
     pub(super) fn start_now(
         &self,
-        awaited: Box<Awaited>,
+        now: Instant,
+        asking: &mut Asking<'_>,
         options: &OpenOptions,
-    ) -> Result<ServiceStream, Unopened> {
-        let (service, request) = (awaited.service(), awaited.request());
-        match self.inner.mux.open_now(service, request, awaited.until()) {
-            Ok(Some(substream)) => Ok(begun(substream, awaited, options)),
-            Ok(None) => Err(Unopened::NoRoom(awaited)),
-            Err(error) => Err(Unopened::Failed(OpenError::from_mux(error))),
-        }
+    ) -> Result<Option<ServiceStream>, OpenError> {
+        let until = asking.until();
+        let (mux, request) = (&self.inner.mux, &mut asking.request);
+        let opened = mux.open_now(now.into_std(), asking.service, request, until);
+        let opened = opened.map_err(OpenError::from_mux)?;
+        Ok(opened.map(|opened| self.begun(opened, asking, options)))
     }
 
     /// The same, when there is room.
     pub(super) async fn start(
         &self,
-        awaited: Box<Awaited>,
+        mut asking: Asking<'_>,
         options: &OpenOptions,
         stage: &Stage,
     ) -> Result<ServiceStream, OpenError> {
-        let awaited = match self.start_now(awaited, options) {
-            Ok(stream) => {
-                stage.set_opened();
-                return Ok(stream);
-            }
-            Err(Unopened::Failed(error)) => return Err(error),
-            Err(Unopened::NoRoom(awaited)) => awaited,
-        };
-        let (service, request) = (awaited.service(), awaited.request());
-        let substream = self
-            .inner
-            .mux
-            .open_beginning(service, request, awaited.until());
-        let substream = substream.await.map_err(OpenError::from_mux)?;
+        if let Some(stream) = self.start_now(Instant::now(), &mut asking, options)? {
+            stage.set_opened();
+            return Ok(stream);
+        }
+        let request = std::mem::take(&mut asking.request);
+        let mux = &self.inner.mux;
+        let opened = mux.open_beginning(asking.service, request, asking.until());
+        let opened = opened.await.map_err(OpenError::from_mux)?;
         stage.set_opened();
-        Ok(begun(substream, awaited, options))
+        Ok(self.begun(opened, &asking, options))
+    }
+
+    /// The stream to what was asked for, whose answer is still to come.
+    fn begun(
+        &self,
+        (mut substream, service): (Substream, Arc<String>),
+        asking: &Asking<'_>,
+        options: &OpenOptions,
+    ) -> ServiceStream {
+        options.apply(&mut substream);
+        substream.set_preface(asking.asked(self.peer().id(), service));
+        Onion::new(substream)
     }
 
     /// The same on a substream that is open already.
@@ -60,16 +67,16 @@ impl Session {
     pub(super) async fn ask(
         &self,
         mut onion: ServiceStream,
-        awaited: Box<Awaited>,
+        asking: Asking<'_>,
     ) -> Result<ServiceStream, OpenError> {
         use tokio::io::AsyncWriteExt as _;
 
-        let request = awaited.request().to_owned();
+        let service = Arc::new(asking.service.to_owned());
         let wire = onion.wire_mut();
-        wire.set_label(awaited.service());
-        wire.set_preface(awaited);
+        wire.set_label(&service);
+        wire.set_preface(asking.asked(self.peer().id(), service));
         // It fails where the stream does, and then that is what the answer tells.
-        let _ = onion.write_all(&request).await;
+        let _ = onion.write_all(&asking.request).await;
         onion.accepted().await?;
         Ok(onion)
     }
@@ -105,11 +112,4 @@ impl Session {
         }
         opened
     }
-}
-
-/// The stream to what was asked for, whose answer is still to come.
-fn begun(mut substream: Substream, awaited: Box<Awaited>, options: &OpenOptions) -> ServiceStream {
-    options.apply(&mut substream);
-    substream.set_preface(awaited.asked());
-    Onion::new(substream)
 }

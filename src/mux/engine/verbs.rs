@@ -21,6 +21,9 @@ use super::Engine;
 /// What streams are for that a session keeps to share it: a peer has few services open at once.
 const LABELS: usize = 8;
 
+/// A piece of an answer, and until when all of it had to come.
+type Answer = (Bytes, Option<Moment>);
+
 impl Engine {
     /// Takes the next piece that arrived; `None` at the peer's FIN. What arrived before an abnormal
     /// end can still be read, then the end's error comes, every time.
@@ -44,6 +47,21 @@ impl Engine {
     /// [`Engine::borrow`] for who does not wait: whoever reads is woken as before.
     pub(crate) fn borrow_now(&mut self, key: Key) -> Poll<Result<Option<Bytes>, StreamError>> {
         self.take_piece(key, None, true)
+    }
+
+    /// [`Engine::borrow`], or [`Engine::borrow_now`] without a waker, for who takes it for the answer that is waited for: nothing is
+    /// from then on. Where it was not all of the answer, [`Engine::answer_by`] gets the time that comes with it.
+    pub(crate) fn borrow_answer(
+        &mut self,
+        key: Key,
+        waker: Option<&Waker>,
+    ) -> Poll<Result<Option<Answer>, StreamError>> {
+        let by = self.store.get_mut(key).and_then(|entry| {
+            let has_come = !entry.recv.is_empty();
+            has_come.then(|| entry.answer_by.take()).flatten()
+        });
+        let taken = self.take_piece(key, waker, true);
+        taken.map_ok(|piece| piece.map(|piece| (piece, by)))
     }
 
     /// Whether there is something that [`Engine::borrow_now`] would tell.
@@ -85,8 +103,7 @@ impl Engine {
             if entry.recv.is_empty() {
                 let half_closed = entry.state.halves == Halves::SendClosed;
                 entry.caught_up |= half_closed;
-                // A part of an answer is none.
-                if half_closed || entry.answer_by.is_some() {
+                if half_closed {
                     self.notices.driver |= self.watch(key);
                 }
             }
@@ -321,10 +338,7 @@ impl Engine {
     }
 
     /// Says what a stream is for. Many are for the same, and share its name.
-    pub(crate) fn set_label(&mut self, key: Key, label: &str) {
-        let Some(entry) = self.store.get_mut(key) else {
-            return;
-        };
+    pub(crate) fn set_label(&mut self, key: Key, label: &str) -> Arc<String> {
         let known = self.labels.iter().find(|known| ***known == *label);
         let label = known.cloned().unwrap_or_else(|| {
             if self.labels.len() == LABELS {
@@ -334,32 +348,33 @@ impl Engine {
             self.labels.push_back(Arc::clone(&new));
             new
         });
-        entry.label = Some(label);
+        if let Some(entry) = self.store.get_mut(key) {
+            entry.label = Some(Arc::clone(&label));
+        }
+        label
     }
 
     /// Says what a stream that was just opened is for, by `first`, which leaves with its opening: a few bytes, for which there is room in
-    /// any case. Until [`Engine::answered`] the stream is lost when `answer_by` has passed.
+    /// any case. Until [`Engine::borrow_answer`] has given something the stream is lost when `answer_by` has passed.
     pub(crate) fn begin(
         &mut self,
         key: Key,
         label: &str,
-        first: &[u8],
+        first: Vec<u8>,
         answer_by: Option<Instant>,
-    ) {
-        self.set_label(key, label);
-        self.write_copy(key, first);
+    ) -> Arc<String> {
+        self.queue(key, |entry| entry.send.begin(first));
         let by = answer_by.map(|at| self.moment(at));
+        self.answer_by(key, by);
+        self.set_label(key, label)
+    }
+
+    /// The stream is lost when no answer has come by then.
+    pub(crate) fn answer_by(&mut self, key: Key, by: Option<Moment>) {
         if let (Some(entry), Some(_)) = (self.store.get_mut(key), by) {
             entry.answer_by = by;
             // A driver that waits for the byte stream has to know of it, too.
             self.notices.driver |= self.watch(key);
-        }
-    }
-
-    /// The peer's application has answered, and may take its time from now on.
-    pub(crate) fn answered(&mut self, key: Key) {
-        if let Some(entry) = self.store.get_mut(key) {
-            entry.answer_by = None;
         }
     }
 

@@ -10,10 +10,14 @@
 //! So now and then a ping goes by itself in front of a record (a *lead*). What lies between the two answers is how long the record took on the
 //! path, whatever both have waited for. Where that is far less than the rate has it, several times in a row, the path is not what is slow: the
 //! flight doubles, and the records with it, for as long as that stays true and more arrives for it, up to what one turn moves.
+//!
+//! Answers come together as well where what the peer sends holds them up. Then twice of what was in flight has no more arrive than before: the
+//! path is what is slow, and it is tried again later, and later still each time.
 
 use std::time::Instant;
 
-use super::{Answer, FAR, Late, NOISE, Pacer, Phase, Probe, RECORD_MIN, TICK, seconds};
+use super::trial::{Again, Late};
+use super::{Answer, FAR, NOISE, Pacer, Phase, Probe, RECORD_MIN, TICK, seconds};
 
 /// How many of those pairs are remembered, and how many are needed.
 const PAIRS: usize = 8;
@@ -96,12 +100,16 @@ impl Pacer {
 
     /// A round of [`Phase::Limited`] is over, in which bulk was held back; whether another phase begins.
     pub(super) fn begin_late(&mut self, now: Instant) -> bool {
-        if !self.is_late() {
+        if !self.is_late() || !self.late_again.may(now) {
             return false;
         }
-        let flight = (2.0 * self.limit()).clamp(2.0 * RECORD_MIN, LATE_MOST);
+        // What was in flight, by how long it took: the bound is on what `V` has not, and that may be less.
+        let queue = self.queues.iter().sum::<f64>() / self.queues.len().max(1) as f64;
+        let flight = self.limit().max(self.latest * (self.round_trip() + queue));
         self.phase = Phase::Late(Late {
-            flight,
+            flight: (2.0 * flight).clamp(2.0 * RECORD_MIN, LATE_MOST),
+            before: self.latest,
+            first: true,
             ..self.trial(now)
         });
         self.lead_due = true;
@@ -116,18 +124,14 @@ impl Pacer {
             since: now,
             from: self.acked,
             before: 0.0,
+            first: false,
         }
     }
 
     /// What was sent at the beginning of a round of [`Phase::Late`] has arrived.
     pub(super) fn stay_late(&mut self, mut late: Late, now: Instant) {
         if !self.is_late() {
-            self.phase = Phase::Limited;
-            self.delivered = self.acked as f64;
-            self.ahead.clear();
-            self.round_ends = self.sent;
-            self.round_queue = f64::MAX;
-            self.pairs.clear();
+            self.leave_late(late, now);
             return;
         }
         self.lead_due = true;
@@ -137,6 +141,14 @@ impl Pacer {
             let rate = (self.acked - late.from) as f64 / seconds(late.since, now).max(1e-6);
             let grows = late.rounds == REST || rate > GAIN * late.before;
             let fresh = self.trial(now);
+            if late.first && !grows {
+                // Answers that wait for each other on the way back, behind what the peer sends, look the same.
+                self.leave_late(late, now);
+                return;
+            }
+            if late.first {
+                self.late_again = Again::default();
+            }
             late = if grows && self.was_held {
                 Late {
                     flight: (2.0 * late.flight).min(LATE_MOST),
@@ -159,5 +171,18 @@ impl Pacer {
             self.was_held = false;
         }
         self.phase = Phase::Late(late);
+    }
+
+    /// It is the path, after all.
+    fn leave_late(&mut self, late: Late, now: Instant) {
+        if late.first {
+            self.late_again.later(now);
+        }
+        self.phase = Phase::Limited;
+        self.delivered = self.acked as f64;
+        self.ahead.clear();
+        self.round_ends = self.sent;
+        self.round_queue = f64::MAX;
+        self.pairs.clear();
     }
 }

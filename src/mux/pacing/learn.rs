@@ -219,8 +219,9 @@ impl Pacer {
 
     /// A record that was there and answered within `round_trip` tells how fast the path is at least. Rates over answers know only what
     /// was sent: where a hop holds back the end of a burst (Nagle's algorithm, 40 ms), they stay as low as the first such stall was.
+    /// What came back sooner than by chance tells no more: a bucket that has saved something up lets a record through at once.
     fn learn_least_rate(&mut self, probe: &Probe, round_trip: f64, now: Instant) {
-        let least = probe.size / round_trip.max(1e-6);
+        let least = probe.size / round_trip.max(NOISE);
         if self.rate > 0.0 && least > self.rate {
             self.take_rate(least, round_trip, now);
         }
