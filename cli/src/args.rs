@@ -366,11 +366,14 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
                 return Early::Failed(failure);
             }
             let (name, here) = command_of(words);
-            let guess = guess::of(&e, words, &Cli::command(), &here);
-            let guess = guess.map_or(String::new(), |guess| format!("; {guess}"));
+            let line = guess::several_values(&e, words, &here).unwrap_or_else(|| {
+                let guess = guess::of(&e, words, &Cli::command(), &here);
+                let guess = guess.map_or(String::new(), |guess| format!("; {guess}"));
+                format!("{}{guess}", brief(&e))
+            });
             Early::Failed(Failure::new(
                 Code::Usage,
-                format!("{}{guess}; see `{name} --help`", brief(&e)),
+                format!("{line}; see `{name} --help`"),
             ))
         }
     })?;

@@ -3,8 +3,11 @@
 
 use std::ffi::OsString;
 
+use cepa::transports::endpoint::hidden;
+use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use super::Cli;
 use super::overview::is_left_out;
 use crate::values::DialTarget;
 
@@ -48,6 +51,103 @@ pub(super) fn of(
         }
         _ => None,
     }
+}
+
+/// What to write for several values behind an option that takes one, as many of them as there are.
+pub(super) fn several_values(
+    e: &clap::Error,
+    words: &[OsString],
+    here: &clap::Command,
+) -> Option<String> {
+    let wrong = word_in_no_place(e)?;
+    let words: Vec<&str> = words
+        .iter()
+        .map_while(|word| word.to_str())
+        .take_while(|word| *word != "--")
+        .collect();
+    // Behind the value that the option has taken.
+    let (at, option, first) = (1..words.len()).find_map(|at| {
+        if *words.get(at)? != wrong {
+            return None;
+        }
+        let (option, value) = repeatable(&words, at - 1, here)?;
+        Some((at, option, value))
+    })?;
+    let behind = words.get(at..)?.iter();
+    let more: Vec<&str> = behind
+        .take_while(|w| !w.starts_with('-'))
+        .copied()
+        .collect();
+    // They count as values if the words parse better with the option in front of each.
+    let mut tried: Vec<&str> = words.get(..at)?.to_vec();
+    let mut repeated = Vec::new();
+    for value in more {
+        let attempt = [&tried[..], &[&option, value]].concat();
+        let failed = Cli::command().try_get_matches_from(&attempt).err();
+        if failed.is_some_and(|e| is_about(&e, value)) {
+            break;
+        }
+        tried = attempt;
+        repeated.push(format!(" {option} {value}"));
+    }
+    if repeated.is_empty() {
+        return None;
+    }
+    let line = format!(
+        "{option} takes one value; repeat it: {option} {first}{}",
+        repeated.concat()
+    );
+    Some(hidden(&line))
+}
+
+/// The word that was taken for one more of those without an option, and is none.
+fn word_in_no_place(e: &clap::Error) -> Option<&str> {
+    let text = |kind| match e.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let argument = text(ContextKind::InvalidArg)?;
+    let word = match e.kind() {
+        ErrorKind::UnknownArgument => argument,
+        ErrorKind::ValueValidation if !argument.starts_with('-') => {
+            text(ContextKind::InvalidValue)?
+        }
+        _ => return None,
+    };
+    (!word.starts_with('-')).then_some(word)
+}
+
+/// Whether this word is what is wrong.
+fn is_about(e: &clap::Error, word: &str) -> bool {
+    [ContextKind::InvalidArg, ContextKind::InvalidValue]
+        .into_iter()
+        .any(|kind| matches!(e.get(kind), Some(ContextValue::String(text)) if text == word))
+}
+
+/// The option that may be repeated whose value ends with the word at `at`, and the value: `--allow X`, `--allow=X` or `-LX`.
+fn repeatable<'a>(words: &[&'a str], at: usize, here: &clap::Command) -> Option<(String, &'a str)> {
+    let is = |arg: &&clap::Arg, option: &str| {
+        let long = option.strip_prefix("--");
+        let short = option.strip_prefix('-').and_then(|s| s.chars().next());
+        long.is_some_and(|long| arg.get_long() == Some(long))
+            || (option.chars().count() == 2 && short.is_some_and(|c| arg.get_short() == Some(c)))
+    };
+    let appends = |option: &str| {
+        here.get_arguments()
+            .find(|arg| is(arg, option))
+            .is_some_and(|arg| matches!(arg.get_action(), clap::ArgAction::Append))
+    };
+    let word = *words.get(at)?;
+    let (option, value) =
+        if let Some((option, value)) = word.split_once('=').filter(|_| word.starts_with("--")) {
+            (option, value)
+        } else if word.starts_with('-') {
+            word.split_at_checked(2)
+                .filter(|(_, value)| !value.is_empty())?
+        } else {
+            (*words.get(at.checked_sub(1)?)?, word)
+        };
+    appends(option).then(|| (option.to_owned(), value))
 }
 
 fn has(command: &clap::Command, option: &str) -> bool {
