@@ -672,3 +672,48 @@ fn several_values_behind_one_option_are_each_to_have_it() {
         assert!(!line.contains("repeat"), "{words:?}: {line}");
     }
 }
+
+/// An option in front of a subcommand, or without one: the line has the command that takes it.
+#[test]
+fn an_option_of_a_subcommand_is_named_with_that() {
+    let place = Place::new();
+    place.succeeds(&["id", "show"]);
+    for (words, said) in [
+        (
+            &["id", "--identity", "f"][..],
+            "unexpected argument '--identity' found; give it behind the subcommand: `cepa id show --identity FILE`; see `cepa id --help`",
+        ),
+        (&["id", "--words"], "`cepa id show --words`"),
+        (&["id", "--kind=x"], "`cepa id new --kind KIND`"),
+        (
+            &["id", "--identity", "f", "rotate"],
+            "`cepa id rotate --identity FILE`",
+        ),
+        (&["peer", "--json"], "`cepa peer ls --json`"),
+        (&["peer", "--json", "find"], "`cepa peer find --json`"),
+        (
+            &["mesh", "--control", "c"],
+            "`cepa mesh status --control PATH`",
+        ),
+        (&["config", "--config", "c"], "an option of `cepa node`"),
+        (
+            &["--words", "id", "show"],
+            "found; give it behind the subcommand: `cepa id show --words`",
+        ),
+        (
+            &["--allow", "any", "serve", "tcp:h:1"],
+            "`cepa serve --allow PEERID|@NAME|known|any`",
+        ),
+        (&["--allow", "any"], "an option of `cepa serve` and"),
+        // It is that of another command.
+        (
+            &["id", "--json"],
+            "an option of `cepa status` and `cepa ping`",
+        ),
+        (&["relay", "--json"], "an option of `cepa status`"),
+        (&["serve", "--words"], "an option of `cepa id show`"),
+    ] {
+        let line = place.fails(words, 2);
+        assert!(line.contains(said), "{words:?} should say {said:?}: {line}");
+    }
+}

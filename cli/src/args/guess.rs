@@ -21,12 +21,12 @@ const TWINS: &[(&str, &str, &str)] = &[
 ];
 
 /// What to try instead, where there is a guess: `all` is the whole command line, and `here` the command of it that the words
-/// name.
+/// name, with all words of its name.
 pub(super) fn of(
     e: &clap::Error,
     words: &[OsString],
     all: &clap::Command,
-    here: &clap::Command,
+    (name, here): (&str, &clap::Command),
 ) -> Option<String> {
     let text = |kind| match e.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
@@ -36,7 +36,7 @@ pub(super) fn of(
         ErrorKind::UnknownArgument => {
             let found = text(ContextKind::InvalidArg)?;
             if found.starts_with("--") {
-                option_of_another(found, all, here)
+                option_of_another(found, words, all, (name, here))
             } else {
                 file_without_option(found, words, here)
             }
@@ -161,8 +161,16 @@ fn has(command: &clap::Command, option: &str) -> bool {
     command.get_arguments().any(named)
 }
 
-fn option_of_another(found: &str, all: &clap::Command, here: &clap::Command) -> Option<String> {
+fn option_of_another(
+    found: &str,
+    words: &[OsString],
+    all: &clap::Command,
+    (name, here): (&str, &clap::Command),
+) -> Option<String> {
     let option = found.split(['=', ' ']).next().unwrap_or(found);
+    if let Some(whole) = of_subcommand(option, words, (name, here)) {
+        return Some(format!("give it behind the subcommand: `{whole}`"));
+    }
     if option == "--durable" && has(here, "--no-durable") {
         return Some("--durable is the default here; leave it out".to_owned());
     }
@@ -178,11 +186,59 @@ fn option_of_another(found: &str, all: &clap::Command, here: &clap::Command) -> 
             with.push(format!("`cepa {}`", command.get_name()));
         }
     }
+    // A command that has others is not run itself.
+    let itself = !with.is_empty();
+    for command in all.get_subcommands().filter(|_| !itself) {
+        for below in command.get_subcommands().filter(|below| has(below, option)) {
+            with.push(format!(
+                "`cepa {} {}`",
+                command.get_name(),
+                below.get_name()
+            ));
+        }
+    }
     match with.as_slice() {
         [] => None,
         [one] => Some(format!("it is an option of {one}")),
         [first, second, ..] => Some(format!("it is an option of {first} and {second}")),
     }
+}
+
+/// The command that takes the option behind its name, as it is typed: this one, or the subcommand that the words name, or else one that
+/// only shows.
+fn of_subcommand(
+    option: &str,
+    words: &[OsString],
+    (name, here): (&str, &clap::Command),
+) -> Option<String> {
+    const SHOWS: &[&str] = &["show", "ls", "status"];
+    if let Some(typed) = typed(option, here) {
+        return Some(format!("{name} {typed}"));
+    }
+    let with = || here.get_subcommands().filter(|below| has(below, option));
+    let named = |below: &&clap::Command| words.iter().any(|word| word == below.get_name());
+    let shows = |below: &&clap::Command| SHOWS.contains(&below.get_name());
+    // Any command may have been meant where none is named at all.
+    let guess = || with().find(shows).or_else(|| with().next());
+    let below = with()
+        .find(named)
+        .or_else(|| guess().filter(|_| name != "cepa"))?;
+    let typed = typed(option, below)?;
+    Some(format!("{name} {} {typed}", below.get_name()))
+}
+
+/// The option with what stands for its value, if the command has it.
+fn typed(option: &str, command: &clap::Command) -> Option<String> {
+    let name = option.strip_prefix("--")?;
+    let arg = command
+        .get_arguments()
+        .find(|arg| arg.get_long() == Some(name))?;
+    Some(
+        match (arg.get_action().takes_values(), arg.get_value_names()) {
+            (true, Some([value, ..])) => format!("{option} {value}"),
+            _ => option.to_owned(),
+        },
+    )
 }
 
 /// One word too many, where the command wants a file by an option and has none.
