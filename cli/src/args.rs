@@ -366,8 +366,9 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
                 return Early::Failed(failure);
             }
             let (name, here) = command_of(words);
-            let line = guess::several_values(&e, words, &here).unwrap_or_else(|| {
-                let guess = guess::of(&e, words, &Cli::command(), (&name, &here));
+            let all = Cli::command();
+            let line = guess::several_values(&e, words, &all, &here).unwrap_or_else(|| {
+                let guess = guess::of(&e, words, &all, (&name, &here));
                 let guess = guess.map_or(String::new(), |guess| format!("; {guess}"));
                 format!("{}{guess}", brief(&e))
             });

@@ -4,10 +4,8 @@
 use std::ffi::OsString;
 
 use cepa::transports::endpoint::hidden;
-use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::Cli;
 use super::overview::is_left_out;
 use crate::values::DialTarget;
 
@@ -57,6 +55,7 @@ pub(super) fn of(
 pub(super) fn several_values(
     e: &clap::Error,
     words: &[OsString],
+    all: &clap::Command,
     here: &clap::Command,
 ) -> Option<String> {
     let wrong = word_in_no_place(e)?;
@@ -83,7 +82,7 @@ pub(super) fn several_values(
     let mut repeated = Vec::new();
     for value in more {
         let attempt = [&tried[..], &[&option, value]].concat();
-        let failed = Cli::command().try_get_matches_from(&attempt).err();
+        let failed = all.clone().try_get_matches_from(&attempt).err();
         if failed.is_some_and(|e| is_about(&e, value)) {
             break;
         }
