@@ -20,6 +20,8 @@ pub(crate) enum Advice {
     /// The peer does not take our sealed messages.
     AskToTakeSealed(PeerId),
     ConnectAgain,
+    /// The peer has ended the session, and the command can make another one.
+    Reconnect,
     /// The session was cut in the middle of something.
     ConnectAgainAfterCut,
     /// The same, where the session could have gone on over another connection.
@@ -46,6 +48,7 @@ impl Advice {
         matches!(
             self,
             Self::ConnectAgain
+                | Self::Reconnect
                 | Self::ConnectAgainAfterCut
                 | Self::ConnectAgainDurably
                 | Self::RunAgain
@@ -69,6 +72,7 @@ impl fmt::Display for Advice {
                 "ask its owner to allow the peer id that `cepa id show` prints here"
             }
             Self::ConnectAgain => "connect again",
+            Self::Reconnect => "with --reconnect, this command connects again by itself",
             Self::ConnectAgainAfterCut => {
                 "the last output may be missing. Connect again, or use --reconnect"
             }

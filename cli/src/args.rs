@@ -366,11 +366,15 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
                 return Early::Failed(failure);
             }
             let (name, here) = command_of(words);
-            let guess = guess::of(&e, words, &Cli::command(), &here);
-            let guess = guess.map_or(String::new(), |guess| format!("; {guess}"));
+            let all = Cli::command();
+            let line = guess::several_values(&e, words, &all, &here).unwrap_or_else(|| {
+                let guess = guess::of(&e, words, &all, (&name, &here));
+                let guess = guess.map_or(String::new(), |guess| format!("; {guess}"));
+                format!("{}{guess}", brief(&e))
+            });
             Early::Failed(Failure::new(
                 Code::Usage,
-                format!("{}{guess}; see `{name} --help`", brief(&e)),
+                format!("{line}; see `{name} --help`"),
             ))
         }
     })?;
@@ -451,7 +455,9 @@ fn brief(e: &clap::Error) -> String {
     let mut line = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
     for tip in parts.filter_map(|part| part.strip_prefix("tip: ").map(str::to_owned)) {
         // Nothing begins with two dashes that anybody would give as a value, and who wants a thing does not want it off.
-        if tip.starts_with("to pass ") || tip.contains("'--no-") {
+        // Where an option belongs is said below.
+        let elsewhere = tip.starts_with('\'') && tip.contains(" --");
+        if tip.starts_with("to pass ") || tip.contains("'--no-") || elsewhere {
             continue;
         }
         line = format!("{line}; {tip}");

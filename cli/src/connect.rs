@@ -63,7 +63,12 @@ async fn connect(mut args: args::Connect) -> Result<(), Failure> {
             return Err(Failure::new(Code::Usage, why));
         }
         let (connection, far) = Connected::introduced(it, &args.dialling.trust, &identity).await?;
-        return joined_once(&connection, Far::plain(far)).await;
+        let mut signals = Signals::watch();
+        let signal = tokio::select! {
+            ended = joined_once(&connection, Far::plain(far)) => return ended,
+            signal = signals.ended_by() => signal,
+        };
+        return Err(connection.ended_by(signal).await);
     }
     let keep = args.dialling.durable.keep(false);
     let mut again = Reconnect::new(&args.address, &args.dialling, &identity, None).keeping(keep);
@@ -72,18 +77,17 @@ async fn connect(mut args: args::Connect) -> Result<(), Failure> {
         keep::warn_if_not(&connection.session);
     }
     let service = chosen::service(&connection, &service).await?;
-    if keep == Keep::Not {
-        let ended = carried(&mut connection, &mut again, &args, &service).await;
-        return ended.map_err(Failure::with_durable);
-    }
-    // The server would wait for us to come back, with the command running.
     let mut signals = Signals::watch();
     let signal = tokio::select! {
-        ended = carried(&mut connection, &mut again, &args, &service) => return ended,
+        ended = carried(&mut connection, &mut again, &args, &service) => {
+            return ended.map_err(|failure| match keep {
+                Keep::Not => failure.with_durable(),
+                Keep::For(_) => failure,
+            });
+        }
         signal = signals.ended_by() => signal,
     };
-    connection.close().await;
-    Err(Failure::by_signal(signal))
+    Err(connection.ended_by(signal).await)
 }
 
 /// Opens the service in the session, and again in those that are made in its place, and carries it to its end.

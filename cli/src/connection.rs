@@ -432,6 +432,13 @@ impl Connected {
         self.close_telling(true).await;
     }
 
+    /// Ends it in order for a signal that ends this process: a peer that were not told would take the session for a lost one, and wait
+    /// for us if it keeps it.
+    pub(crate) async fn ended_by(&self, signal: u8) -> Failure {
+        self.close().await;
+        Failure::by_signal(signal)
+    }
+
     /// The same for who has been told already what goes on.
     pub(crate) async fn close_silently(&self) {
         self.close_telling(false).await;

@@ -48,20 +48,14 @@ async fn exec(mut args: args::Exec) -> Result<(), Failure> {
     }
     let how = "choose one with --service NAME";
     let given = chosen::of_kind(&connection, &given, offered::PROGRAMS, how).await?;
-    if keep == Keep::Not {
-        let ended = carried(&connection, args, &given, &request).await;
-        return ended.map_err(|failure| failure.running_again(true));
-    }
-    // The server would wait for us to come back, with the program running.
     let mut signals = Signals::watch();
     let signal = tokio::select! {
         ended = carried(&connection, args, &given, &request) => {
-            return ended.map_err(|failure| failure.running_again(false));
+            return ended.map_err(|failure| failure.running_again(keep == Keep::Not));
         }
         signal = signals.ended_by() => signal,
     };
-    connection.close().await;
-    Err(Failure::by_signal(signal))
+    Err(connection.ended_by(signal).await)
 }
 
 /// Longest name of a program in a line, in bytes.

@@ -171,6 +171,14 @@ impl Failure {
         self
     }
 
+    /// With the option that makes a new session, where that would have helped and nothing else is advised.
+    pub(crate) fn with_reconnect(mut self) -> Self {
+        if self.is_transient {
+            self.advice = self.advice.or(Some(Advice::Reconnect));
+        }
+        self
+    }
+
     /// With the option that keeps a session, where that would have helped.
     pub(crate) fn with_durable(self) -> Self {
         self.advising(Advice::ConnectAgainDurably)

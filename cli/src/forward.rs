@@ -243,7 +243,7 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
         }
         let end = Failure::from(end).about(peer);
         if !args.reconnect && !idle {
-            break Err(end);
+            break Err(end.with_reconnect());
         }
         set.send_replace(None);
         let fresh = tokio::select! {

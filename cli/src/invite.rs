@@ -351,7 +351,7 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
             let place = hidden(&place);
             say(format_args!("remembered {id} as {name} ({place})"));
             say(format_args!(
-                "to use its services: cepa connect cepa://@{name}/SERVICE"
+                "to use its services: cepa connect @{name} SERVICE"
             ));
             say(format_args!(
                 "if it serves at another address, first run: cepa peer add {name} {id} --at tcp:HOST:PORT"

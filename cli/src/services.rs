@@ -20,14 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) async fn run(args: args::Services) -> Result<(), Failure> {
     let identity = id::load(&args.looking.identity)?;
     let mut signals = Signals::watch();
-    let asking = async {
-        let connection = Connected::to_look(&args.address, &args.looking, &identity).await?;
-        let asked = offered::asked(&connection.session, PATIENCE).await;
-        Ok::<_, Failure>((connection, asked))
-    };
-    let (connection, asked) = tokio::select! {
-        asked = asking => asked?,
+    let connection = tokio::select! {
+        made = Connected::to_look(&args.address, &args.looking, &identity) => made?,
         signal = signals.ended_by() => return Err(Failure::by_signal(signal)),
+    };
+    let asked = tokio::select! {
+        asked = offered::asked(&connection.session, PATIENCE) => asked,
+        signal = signals.ended_by() => return Err(connection.ended_by(signal).await),
     };
     let session = &connection.session;
     if args.looking.trust.trust.is_some() {

@@ -4,9 +4,10 @@
 mod common;
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -318,4 +319,62 @@ async fn a_form_that_is_refused_for_now_is_not_given_up() {
     assert!(said.contains(": too many"), "{said}");
     assert!(!said.contains("cepa.exec"), "{said}");
     assert_eq!(refuses.await.unwrap(), ["cepa.exec.s"]);
+}
+
+/// Whoever ends a client by a signal ends the session in order: the server does not take it for a lost one.
+#[test]
+fn a_client_that_is_ended_by_a_signal_closes_its_session() {
+    let place = Place::new();
+    place.succeeds(&["id", "show"]);
+    for (words, more) in [
+        (&["connect", "up"][..], &[][..]),
+        (&["connect", "up"], &["--no-status"]),
+        (&["connect", "up"], &["--reconnect"]),
+        (&["connect", "up"], &["--durable"]),
+        (&["exec", "--service=run"], &["--", "/bin/cat"]),
+        (&["exec", "--service=run"], &["--durable", "--", "/bin/cat"]),
+    ] {
+        // One shows so many sessions of one peer a second, and no more.
+        let mut server = serve(&place, &[("up", "echo:"), ("run", "command:/bin/cat")]);
+        let (at, id) = (server.address(), server.id());
+        let words = [&words[..1], &[&at], &words[1..], &["--expect", &id], more].concat();
+        for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+            let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+            let mut stdin = client.stdin.take().unwrap();
+            stdin.write_all(b"x").unwrap();
+            let mut back = [0];
+            let stdout = client.stdout.as_mut().unwrap();
+            stdout.read_exact(&mut back).unwrap();
+            assert!(common::signal(&client.id().to_string(), signal));
+            let line = server.wait_for(" ended: ");
+            let said = "ended: the peer closed the session";
+            assert!(line.ends_with(said), "{words:?}: {line}");
+            let output = finish(client);
+            let stderr = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{words:?}: {stderr}");
+            drop(stdin);
+        }
+    }
+}
+
+#[test]
+fn a_client_without_a_session_ends_by_a_signal_too() {
+    let place = Place::new();
+    let server = serve(&place, &[("up", "echo:")]);
+    let (at, id) = (server.address(), server.id());
+    let words = ["connect", &at, "up", "--reconnect", "--expect", &id];
+    let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = client.stdin.take().unwrap();
+    stdin.write_all(b"x").unwrap();
+    let stdout = client.stdout.as_mut().unwrap();
+    stdout.read_exact(&mut [0]).unwrap();
+    server.signal("TERM");
+    assert_eq!(server.finish().0, Some(0));
+    // It has closed the session that is lost, and dialled again in vain.
+    let stderr = BufReader::new(client.stderr.take().unwrap());
+    let mut lines = stderr.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.ends_with("trying again")));
+    assert!(common::signal(&client.id().to_string(), "INT"));
+    assert_eq!(finish(client).status.code(), Some(130));
+    drop(stdin);
 }

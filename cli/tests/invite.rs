@@ -443,13 +443,19 @@ fn who_joins_chooses_a_name_and_learns_what_comes_next() {
     assert_eq!(output.status.code(), Some(0), "{reported}");
     for next in [
         &format!("remembered {} as ann", id(&ann)),
-        "cepa connect cepa://@ann/SERVICE",
+        "to use its services: cepa connect @ann SERVICE",
         &format!("cepa peer add ann {} --at tcp:HOST:PORT", id(&ann)),
     ] {
         assert!(reported.contains(next), "{next}: {reported}");
     }
     assert!(known(&bob).contains(&format!("ann {} first=", id(&ann))));
     assert_eq!(inviter.end().0, Some(0));
+    // The words that it says do it, once the peer serves where it is said to.
+    let words = ["tcp:127.0.0.1:0", "--service=up=echo:", "--allow=known"];
+    let server = ann.serve(&words);
+    bob.succeeds(&["peer", "add", "ann", &id(&ann), "--at", &server.address()]);
+    let output = bob.run_with(&["connect", "@ann", "up"], b"as said");
+    assert_eq!(text(&output.stdout), "as said", "{}", text(&output.stderr));
 }
 
 /// Joining again goes by the name that is given, and who has used a code before reads what to do without one.

@@ -136,6 +136,30 @@ fn a_forward_goes_on_over_a_new_session_and_cuts_what_was_in_the_old_one() {
     assert_eq!(forward.finish().0, Some(0));
 }
 
+/// Without the option, the line that ends the command names it; with it, nobody needs to hear of it.
+#[test]
+fn a_forward_whose_server_shuts_down_names_the_option() {
+    let place = Place::new();
+    let server = serve(&place, "tcp:127.0.0.1:0", 1);
+    let (at, id) = (server.address(), server.id());
+    let words = [
+        "forward",
+        &at,
+        "-L",
+        "tcp:127.0.0.1:0=talk",
+        "--expect",
+        &id,
+    ];
+    let forward = Server::start(&place, &words);
+    server.signal("TERM");
+    server.finish();
+    let (status, stderr) = forward.finish();
+    assert_eq!(status, Some(6), "{stderr}");
+    let last = stderr.lines().last().unwrap();
+    let said = "the peer is shutting down: try again later; with --reconnect, this command connects again by itself";
+    assert!(last.ends_with(said), "{last}");
+}
+
 /// A server that answers nothing until its session ends: the next one has the connection then, with what its client had sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_whose_session_ends_before_the_peer_has_answered_goes_over_the_next_one() {

@@ -604,3 +604,116 @@ fn what_a_newcomer_types_says_what_to_type() {
     }
     assert_eq!(place.succeeds(&["help", "help"]), place.succeeds(&["help"]));
 }
+
+/// An option takes one value; the line has what to write for several.
+#[test]
+fn several_values_behind_one_option_are_each_to_have_it() {
+    let place = Place::new();
+    place.succeeds(&["id", "show"]);
+    let at = "tcp:127.0.0.1:0";
+    for (words, said) in [
+        (
+            &["serve", at, "--allow", "@ann", "@bob"][..],
+            "--allow takes one value; repeat it: --allow @ann --allow @bob; see `cepa serve --help`",
+        ),
+        (
+            &["serve", "--allow", "known", "@bob", at],
+            "repeat it: --allow known --allow @bob;",
+        ),
+        (
+            &["relay", at, "--allow=@ann", "@bob", "@cy"],
+            "repeat it: --allow @ann --allow @bob --allow @cy;",
+        ),
+        (
+            &["serve", "--allow", "any", "any"],
+            "--allow any --allow any;",
+        ),
+        (
+            &["serve", at, "--service", "e=echo:", "d=echo:", "-v"],
+            "--service takes one value; repeat it: --service e=echo: --service d=echo:;",
+        ),
+        (
+            &["forward", "tcp:h:1", "-L", "80", "81"],
+            "-L takes one value; repeat it: -L 80 -L 81;",
+        ),
+        (
+            &["forward", "tcp:h:1", "-L80", "81"],
+            "repeat it: -L 80 -L 81;",
+        ),
+        (
+            &[
+                "serve",
+                at,
+                "--service",
+                "a=tcp:h:1",
+                "b=tcp:h:2,proxy=http://u:pass@p:1",
+            ],
+            "--service b=tcp:h:2,proxy=http://u:***@p:1;",
+        ),
+    ] {
+        let line = place.fails(words, 2);
+        assert!(line.contains(said), "{words:?} should say {said:?}: {line}");
+        assert!(!line.contains("pass@"), "{line}");
+    }
+    // What would be wrong there, too, is told as before.
+    for words in [
+        &["serve", at, "--allow", "any", "bob"][..],
+        &[
+            "serve",
+            "tcp:127.0.0.1:1",
+            "tcp:127.0.0.1:x",
+            "--allow",
+            "any",
+        ],
+        &["connect", "tcp:h:1", "up", "much"],
+        &["serve", at, "--allow", "any", "--", "@bob"],
+    ] {
+        let line = place.fails(words, 2);
+        assert!(!line.contains("repeat"), "{words:?}: {line}");
+    }
+}
+
+/// An option in front of a subcommand, or without one: the line has the command that takes it.
+#[test]
+fn an_option_of_a_subcommand_is_named_with_that() {
+    let place = Place::new();
+    place.succeeds(&["id", "show"]);
+    for (words, said) in [
+        (
+            &["id", "--identity", "f"][..],
+            "unexpected argument '--identity' found; give it behind the subcommand: `cepa id show --identity FILE`; see `cepa id --help`",
+        ),
+        (&["id", "--words"], "`cepa id show --words`"),
+        (&["id", "--kind=x"], "`cepa id new --kind KIND`"),
+        (
+            &["id", "--identity", "f", "rotate"],
+            "`cepa id rotate --identity FILE`",
+        ),
+        (&["peer", "--json"], "`cepa peer ls --json`"),
+        (&["peer", "--json", "find"], "`cepa peer find --json`"),
+        (
+            &["mesh", "--control", "c"],
+            "`cepa mesh status --control PATH`",
+        ),
+        (&["config", "--config", "c"], "an option of `cepa node`"),
+        (
+            &["--words", "id", "show"],
+            "found; give it behind the subcommand: `cepa id show --words`",
+        ),
+        (
+            &["--allow", "any", "serve", "tcp:h:1"],
+            "`cepa serve --allow PEERID|@NAME|known|any`",
+        ),
+        (&["--allow", "any"], "an option of `cepa serve` and"),
+        // It is that of another command.
+        (
+            &["id", "--json"],
+            "an option of `cepa status` and `cepa ping`",
+        ),
+        (&["relay", "--json"], "an option of `cepa status`"),
+        (&["serve", "--words"], "an option of `cepa id show`"),
+    ] {
+        let line = place.fails(words, 2);
+        assert!(line.contains(said), "{words:?} should say {said:?}: {line}");
+    }
+}

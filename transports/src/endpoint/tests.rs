@@ -123,6 +123,14 @@ fn canonical_texts() {
     canonical("ws:h:1?ping=30", "ws:h:1/");
     canonical("tcp:h:1,proxy=http://p:1/", "tcp:h:1,proxy=http://p:1");
     canonical(
+        "tcp:h:1,proxy=socks5h://p",
+        "tcp:h:1,proxy=socks5h://p:1080",
+    );
+    canonical(
+        "tcp:h:1,proxy=socks5://[::1]/",
+        "tcp:h:1,proxy=socks5://[::1]:1080",
+    );
+    canonical(
         "tcp:h:1,proxy-protocol=yes,proxy-from=127.0.0.1/8+::1",
         "tcp:h:1,proxy-protocol=yes",
     );
@@ -168,7 +176,7 @@ fn secrets_are_hidden_but_where_they_are_asked_for() {
     }
     // Neither does an address that is none tell.
     for wrong in [
-        "tcp:h:1,proxy=socks5://user:sesame@p",
+        "tcp:h:1,proxy=http://user:sesame@p",
         "tcp:h:1,proxy=ftp://user:sesame@p:1",
         "ws://h:1/,proxy=socks5://user:sesame@p:1",
         "ws:h:1/,header=A:sesame,header=B",
@@ -439,6 +447,24 @@ fn errors_name_the_column_and_the_nearest_word() {
         ("rfc2217:h:1,boud=9600", 13, "rfc2217's keys", Some("baud")),
         ("rfc2217:h:1,exclusive=no", 13, "rfc2217's keys", None),
         ("unix:", 6, "the path of a socket", None),
+        (
+            "tcp:a:1,proxy=http://p",
+            23,
+            "\":PORT\" behind an HTTP proxy",
+            None,
+        ),
+        (
+            "tcp:a:1,proxy=http://u:x@[::1]/",
+            31,
+            "\":PORT\" behind an HTTP",
+            None,
+        ),
+        ("tcp:a:1,proxy=http://", 22, "HOST:PORT", None),
+        ("tcp:a:1,proxy=socks5://:1", 24, "a host before", None),
+        ("tcp:a:1,proxy=socks:p:1", 15, "a proxy", Some("socks5h://")),
+        ("tcp:a:1,proxy=socks5:p", 15, "a proxy", Some("socks5://")),
+        ("tcp:a:1,proxy=http:p", 15, "a proxy", Some("http://")),
+        ("tcp:a:1,proxy=p:80", 15, "a proxy", None),
         ("tcp:a:1,keepalive=0", 19, "seconds", None),
         (
             "tcp:a:1,proxy-from=::1",
