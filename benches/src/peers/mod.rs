@@ -201,6 +201,8 @@ async fn muxed<A: ByteStream, B: ByteStream>(
 
 fn ours(near: impl ByteStream, far: impl ByteStream, streams: usize) -> (Opener, Accepter) {
     let mut config = mux::Config::default();
+    // As between the two ends of a session.
+    config.first_window = 64 << 10;
     if streams > config.max_inbound_streams {
         config.max_inbound_streams = streams;
         config.max_outbound_streams = streams;
