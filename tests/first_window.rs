@@ -157,3 +157,35 @@ async fn an_older_peer_that_keeps_sessions_finds_its_protocol() {
         trying.abort();
     }
 }
+
+/// The ALPN extension in the first bytes that a client sends.
+async fn offered(config: StackConfig) -> String {
+    let (near, mut far) = memory::pair();
+    let dialling = tokio::spawn(async move {
+        let _ = Session::handshake(near, &[], Side::Client, &config).await;
+    });
+    let mut head = [0; 5];
+    soon(far.read_exact(&mut head)).await.unwrap();
+    let mut hello = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+    soon(far.read_exact(&mut hello)).await.unwrap();
+    dialling.abort();
+    hello.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The examples of docs/PROTOCOL.md.
+#[tokio::test]
+async fn a_client_offers_what_the_page_says() {
+    let page = include_str!("../docs/PROTOCOL.md");
+    for (resume, line) in [
+        (None, "0010 0010 000e  06 636570612f32  06 636570612f31"),
+        (
+            Some(resume::Config::default()),
+            "0010 002c 002a  0d 636570612d726573756d652f32  0d 636570612d726573756d652f31  06 636570612f32  06 636570612f31",
+        ),
+    ] {
+        let [config, _] = configs();
+        let hello = offered(config.with_resume(resume)).await;
+        assert!(hello.contains(&line.replace(' ', "")), "{hello}");
+        assert!(page.contains(&format!("\n  {line}\n")), "{line}");
+    }
+}

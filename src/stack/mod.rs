@@ -32,7 +32,7 @@ use crate::identity::{Identity, PeerId, TrustPolicy};
 use crate::link::{self, LinkInfo};
 use crate::network::NetworkChanges;
 use crate::onion::Onion;
-use crate::tls::{KeyForm, TlsConfig, TlsConfigBuilder, TlsConfigError};
+use crate::tls::{KeyForm, Made, TlsConfig, TlsConfigBuilder, TlsConfigError};
 use crate::{mux, resume, transports};
 
 mod admission;
@@ -112,6 +112,8 @@ pub struct StackConfig {
     pub shared_port: bool,
     /// The sessions that can be taken up again.
     pub(crate) registry: Arc<Registry>,
+    /// The configurations of TLS layers that connections have now.
+    made: Arc<Made>,
     /// A connection that came takes up what is there; what it begins is not kept.
     pub(crate) begins_nothing: bool,
     /// What this was before it was tuned to an address.
@@ -179,6 +181,7 @@ impl StackConfig {
             proxies: None,
             shared_port: false,
             registry: Arc::default(),
+            made: Arc::default(),
             begins_nothing: false,
             untuned: None,
             link: link::Config::default(),
@@ -328,7 +331,7 @@ impl StackConfig {
         };
         let layers = below.tls.iter().enumerate();
         layers
-            .map(|(above, layer)| self.tls_or(*layer, form).alpn(alpn(above)).build())
+            .map(|(above, layer)| self.made.build(self.tls_or(*layer, form).alpn(alpn(above))))
             .collect()
     }
 

@@ -161,7 +161,7 @@ fn name(text: &str) {
     let shown = world.several.shown();
     let texts = [text.to_owned(), format!("{}.{text}", world.ids[1])];
     for text in texts {
-        let found = asked_for(shown, Some(&text)).map(Shown::id);
+        let found = asked_for(shown, Some(&text)).map(|(_, one)| one.id());
         match found {
             Some(id) if id == world.ids[0] && text == SERVED_WITH => {}
             Some(id) => assert_eq!(text.to_ascii_lowercase(), format!("{id}.{SERVED_WITH}")),
