@@ -60,7 +60,10 @@ async fn first_windows(near: &Session, far: &Session) -> [mux::StreamStats; 2] {
 fn assert_windows(both: [mux::StreamStats; 2], window: u32) {
     for stats in both {
         // The request and its answer are a few bytes.
-        assert!((window - 100..=window).contains(&stats.send_window), "{stats:?}");
+        assert!(
+            (window - 100..=window).contains(&stats.send_window),
+            "{stats:?}"
+        );
         assert_eq!(stats.receive_window, window);
     }
 }
@@ -135,9 +138,13 @@ async fn an_older_peer_has_the_window_of_yamux() {
         let stats = accepted.wire_mut().stats();
         assert_eq!(stats.receive_window, YAMUX);
         assert!(stats.send_window > YAMUX - 100, "{stats:?}");
-        soon(stream.write_all(&vec![7; YAMUX as usize - 4])).await.unwrap();
+        soon(stream.write_all(&vec![7; YAMUX as usize - 4]))
+            .await
+            .unwrap();
         soon(old.ping()).await.unwrap();
-        soon(accepted.read_exact(&mut vec![0; YAMUX as usize - 4])).await.unwrap();
+        soon(accepted.read_exact(&mut vec![0; YAMUX as usize - 4]))
+            .await
+            .unwrap();
     }
 }
 

@@ -52,7 +52,8 @@ pub struct Config {
     pub receive_pool: Option<ReceivePool>,
     /// Bytes that one stream holds for sending before writes wait; default eight full TLS records (almost
     /// 128 KiB): two batches, so that a writer refills while the other half is sent, and no crumbs
-    /// behind them. A stream that has sent less than 256 KiB holds no more than [`first_window`](Self::first_window).
+    /// behind them. A stream that has sent less than 256 KiB holds no more than
+    /// [`first_window`](Self::first_window), where that is less.
     pub send_queue: usize,
     /// Whether what is in flight is bounded by what the path delivers, so that small messages do not
     /// wait in the path's buffers behind bulk; default on. It costs a ping every few records while bulk is

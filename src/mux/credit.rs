@@ -433,7 +433,10 @@ mod tests {
         assert!(!window.is_due());
         window.read(1);
         assert!(window.is_due());
-        assert_eq!(window.grant(now, None, 16 * MIB, PROVEN, &mut budget), 131_072);
+        assert_eq!(
+            window.grant(now, None, 16 * MIB, PROVEN, &mut budget),
+            131_072
+        );
         assert_eq!(window.left(), INITIAL_WINDOW - 200_000 + 131_072);
         assert!(
             window.take(now, INITIAL_WINDOW).is_none(),

@@ -73,9 +73,9 @@ pub fn fuzz_engine(data: &[u8]) {
         return;
     };
     if mode & 1 == 0 {
-        hostile(script, small_config(mode));
+        hostile(script, small_config(*mode));
     } else {
-        two_ends(script, small_config(mode));
+        two_ends(script, small_config(*mode));
     }
 }
 

@@ -480,7 +480,10 @@ mod tests {
             };
             assert_eq!((list.len, list.held), (0, 0));
             queue.compact();
-            assert!(matches!(&queue.0, Pieces::One(one) if one.is_empty()), "nothing is kept");
+            assert!(
+                matches!(&queue.0, Pieces::One(one) if one.is_empty()),
+                "nothing is kept"
+            );
         }
     }
 

@@ -8,6 +8,7 @@ use super::config::StreamTimeouts;
 use super::credit::{PROVEN, RecvWindow, SendWindow};
 use super::error::{MuxError, StreamError, StreamTimeout};
 use super::event::Event;
+use super::frame::INITIAL_WINDOW;
 use super::moment::Moment;
 use super::priority::Priority;
 use super::queue::{RecvQueue, SendQueue};
@@ -146,10 +147,10 @@ impl Entry {
         self.data_in.saturating_sub(self.recv.len() as u64)
     }
 
-    /// How many bytes the stream holds for sending at most: no more than its first window, before it has carried so much that it
-    /// is bulk; `most` are those of the session.
+    /// How many bytes the stream holds for sending at most: no more than its first window, where that is small, before it has
+    /// carried so much that it is bulk; `most` are those of the session.
     pub(crate) fn send_queue(&self, most: usize, first_window: u32) -> usize {
-        if self.data_out < PROVEN {
+        if first_window < INITIAL_WINDOW && self.data_out < PROVEN {
             most.min(first_window as usize)
         } else {
             most

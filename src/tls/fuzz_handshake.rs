@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use super::config::TlsConfig;
 use super::connection::Connection;
 use super::record::{Front, front};
-use super::shown::{KeyForm, SERVED_WITH, Shown, asked_for};
+use super::shown::{KeyForm, SERVED_WITH, asked_for};
 use crate::Side;
 use crate::identity::{AcceptAny, CertificateDer, Facts, Identity, KeyKind, PeerId};
 

@@ -231,8 +231,7 @@ impl Verifier {
 }
 
 /// The answer of a verifier that was asked outside of [`Verdict::during`], or out of order.
-const NOBODY: Error =
-    Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+const NOBODY: Error = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
 
 /// Does something with the notes of the connection that is being worked for.
 fn noted<T>(note: impl FnOnce(&mut Notes) -> T) -> Result<T, Error> {

@@ -31,7 +31,11 @@ fn unread_data_takes_its_own_memory_and_no_more_once_nothing_comes() {
     let keys: Vec<_> = [1, 3, 5].into_iter().map(|id| one.syn(id)).collect();
     one.take();
     chunk(&mut one, &[1, 3, 5], 10_000);
-    assert_eq!(one.engine.stats().unread, 3 * 3 * 10_012, "each keeps the chunk");
+    assert_eq!(
+        one.engine.stats().unread,
+        3 * 3 * 10_012,
+        "each keeps the chunk"
+    );
     let at = one.engine.poll_timeout().unwrap();
     assert_eq!(at, one.now + SECOND);
     one.pass(SECOND - Duration::from_millis(1));
@@ -75,6 +79,7 @@ fn while_something_comes_nothing_is_copied() {
 fn what_waits_to_be_sent_keeps_no_chunks_once_nothing_comes() {
     let mut one = One::new(Side::Client, Config::default());
     let key = one.engine.open(one.now).unwrap().unwrap();
+    one.take();
     one.give(Frame::Window {
         id: 1,
         flags: Flags::ACK,

@@ -80,6 +80,7 @@ fn nothing_of_it_is_on_the_wire_and_a_byte_more_is_an_offence() {
 fn what_this_end_sends_before_any_credit_is_no_more_than_the_small_window() {
     let mut one = One::new(Side::Client, small());
     let key = one.engine.open(one.now).unwrap().unwrap();
+    one.take();
     one.give(Frame::Window {
         id: 1,
         flags: Flags::ACK,
