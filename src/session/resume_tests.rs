@@ -415,7 +415,10 @@ async fn room_is_given_back_behind_the_memory_that_was_kept_in_it() {
         left = Arc::clone(&room.left);
         server.admission = Some(Arc::new(room));
     }
-    let (client, far, wire) = meet_over(&config(&identity()), &server).await;
+    // More than is kept without asking has to leave.
+    let mut theirs = config(&identity());
+    theirs.mux.receive_window = 256 << 10;
+    let (client, far, wire) = meet_over(&theirs, &server).await;
     let arriving = {
         let client = client.clone();
         tokio::spawn(async move { client.accept().await.unwrap().accept().await.unwrap() })

@@ -37,6 +37,6 @@ impl Engine {
             self.memory.change(before, entry.recv.held());
             entry.send.compact();
         }
-        self.memory.freed(&mut self.wakes);
+        self.memory.eased(&mut self.wakes);
     }
 }
