@@ -101,6 +101,7 @@ fn one_byte_frames_into_64_unread_windows_cost_at_most_20_mib() {
 #[test]
 fn unread_data_takes_its_own_size_when_nothing_has_come_for_a_second() {
     const SMALL: u32 = 64 << 10;
+    static BODY: [u8; 16 << 10] = [7; 16 << 10];
     in_virtual_time(async {
         for body in [1000, (8 << 10) + 1, 16 << 10] {
             let (us, mut peer) = pipe();
@@ -113,7 +114,6 @@ fn unread_data_takes_its_own_size_when_nothing_has_come_for_a_second() {
                 let syn = header(WINDOW, SYN, 2 * i + 1, 0);
                 peer.write_all(&syn).await.unwrap();
             }
-            static BODY: [u8; 16 << 10] = [7; 16 << 10];
             for _ in 0..SMALL / body {
                 for i in 0..256 {
                     let frame = header(DATA, 0, 2 * i + 1, body);
