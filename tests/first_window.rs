@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use cepa::Side;
@@ -176,7 +177,10 @@ async fn offered(config: StackConfig) -> String {
     let mut hello = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
     soon(far.read_exact(&mut hello)).await.unwrap();
     dialling.abort();
-    hello.iter().map(|byte| format!("{byte:02x}")).collect()
+    hello.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// The examples of docs/PROTOCOL.md.
