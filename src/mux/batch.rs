@@ -143,6 +143,13 @@ impl Batch {
         }
     }
 
+    /// Keeps no memory, where it is empty.
+    pub(crate) fn give_back(&mut self) {
+        if self.is_empty() {
+            (self.arena, self.parts) = (Vec::new(), VecDeque::new());
+        }
+    }
+
     /// Removes `n` bytes from the front: they are written.
     pub(crate) fn advance(&mut self, n: usize) {
         let mut n = n.min(self.len);

@@ -260,7 +260,7 @@ impl<T: ByteStream> Shell<T> {
     fn with_engine(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Engine)) {
         let batch = (self.batch.is_empty() && !self.needs_flush).then_some(&mut self.batch);
         let asked = batch.is_some();
-        let (parked, end, deadline, go_away_sent, stopped) =
+        let (parked, end, deadline, go_away_sent, stopped, quiet) =
             self.guard.shared.with_inner(|inner| {
                 // We are awake, so nothing of it need wake us.
                 (inner.driver, inner.writing, inner.look) = (None, None, false);
@@ -277,6 +277,7 @@ impl<T: ByteStream> Shell<T> {
                     engine.poll_timeout(),
                     engine.go_away_sent(),
                     engine.is_stopped(),
+                    engine.take_quiet(),
                 );
                 if parked {
                     inner.driver = Some(cx.waker().clone());
@@ -285,6 +286,12 @@ impl<T: ByteStream> Shell<T> {
             });
         (self.parked, self.end, self.deadline) = (parked, end, deadline);
         self.stopped = stopped;
+        if quiet {
+            // A layer below does the same when it is asked and has nothing, which was just now.
+            self.chunk = Vec::new();
+            self.room = READ_FIRST;
+            self.batch.give_back();
+        }
         if asked {
             self.go_away_sent = go_away_sent;
             if !self.vectored {

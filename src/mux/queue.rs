@@ -187,6 +187,24 @@ impl List {
         Some(bytes)
     }
 
+    /// Copies the pieces of which it is not known what they keep.
+    fn own(&mut self) {
+        for piece in self.sealed.iter_mut().filter(|piece| piece.held == 0) {
+            piece.held = charge(piece.bytes.len());
+            piece.bytes = Bytes::copy_from_slice(&piece.bytes);
+            self.held += piece.held;
+        }
+        self.give_back();
+    }
+
+    /// Keeps no more room than it needs.
+    fn give_back(&mut self) {
+        self.held -= self.tail_held();
+        self.tail.shrink_to_fit();
+        self.held += self.tail_held();
+        self.sealed.shrink_to_fit();
+    }
+
     fn compact(&mut self) {
         for piece in &mut self.sealed {
             let held = charge(piece.bytes.len());
@@ -196,9 +214,7 @@ impl List {
                 piece.held = held;
             }
         }
-        self.held -= self.tail_held();
-        self.tail.shrink_to_fit();
-        self.held += self.tail_held();
+        self.give_back();
     }
 }
 
@@ -297,6 +313,7 @@ impl RecvQueue {
                     self.one = small(held);
                 }
             }
+            Pieces::Many(list) if list.len == 0 => self.clear(),
             Pieces::Many(list) => list.compact(),
         }
     }
@@ -329,6 +346,16 @@ impl SendQueue {
                 *one = Bytes::copy_from_slice(data);
             }
             pieces => pieces.with_list(0, |list| list.copy(data)),
+        }
+    }
+
+    /// Copies what may keep more memory than it needs.
+    pub(crate) fn compact(&mut self) {
+        match &mut self.0 {
+            Pieces::One(one) if one.len() >= SHARE_MIN => *one = Bytes::copy_from_slice(one),
+            Pieces::One(_) => {}
+            Pieces::Many(list) if list.len == 0 => self.clear(),
+            Pieces::Many(list) => list.own(),
         }
     }
 
@@ -421,6 +448,42 @@ mod tests {
                 .collect();
             assert!(got == want);
             assert_eq!(queue.held(), 0);
+        }
+    }
+
+    #[test]
+    fn what_waits_to_be_sent_keeps_no_more_than_it_needs_once_it_was_compacted() {
+        let chunk = Bytes::from((0..32u32 << 10).map(|i| i as u8).collect::<Vec<_>>());
+        for parts in [1, 3] {
+            let mut queue = SendQueue::default();
+            for i in 0..parts {
+                queue.push(chunk.slice(i * 100..i * 100 + (8 << 10)));
+            }
+            queue.copy(b"tail");
+            queue.compact();
+            queue.compact();
+            queue.push(chunk.slice(..1000));
+            let mut got = Vec::new();
+            let mut kept = 0;
+            while let Some(piece) = queue.0.pop(6000) {
+                kept += usize::from(chunk.as_ptr_range().contains(&piece.as_ptr()));
+                got.extend_from_slice(&piece);
+            }
+            assert_eq!(kept, 1, "what came behind is not copied");
+            let want: Vec<u8> = (0..parts)
+                .flat_map(|i| chunk[i * 100..i * 100 + (8 << 10)].to_vec())
+                .chain(b"tail".iter().chain(&chunk[..1000]).copied())
+                .collect();
+            assert!(got == want);
+            let Pieces::Many(list) = &queue.0 else {
+                panic!("a list")
+            };
+            assert_eq!((list.len, list.held), (0, 0));
+            queue.compact();
+            assert!(
+                matches!(&queue.0, Pieces::One(one) if one.is_empty()),
+                "nothing is kept"
+            );
         }
     }
 

@@ -211,6 +211,18 @@ impl Substream {
         self.stats().priority
     }
 
+    /// Keeps the receive window as small as it is until it is told otherwise: for who hands on what is read, as long as nobody is
+    /// known to [take](Self::is_taken) it there.
+    pub(crate) fn hold_window(&mut self, held: bool) {
+        self.shared
+            .with(|engine| engine.hold_window(self.key, held));
+    }
+
+    /// Whether the peer has read some of what was written.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.shared.with(|engine| engine.is_taken(self.key))
+    }
+
     /// Says what the stream is for, for who looks at the session ([`StreamInfo::label`](super::StreamInfo::label)). The peer is not
     /// told. The last one counts.
     pub fn set_label(&mut self, label: &str) {

@@ -5,9 +5,10 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::config::StreamTimeouts;
-use super::credit::{RecvWindow, SendWindow};
+use super::credit::{PROVEN, RecvWindow, SendWindow};
 use super::error::{MuxError, StreamError, StreamTimeout};
 use super::event::Event;
+use super::frame::INITIAL_WINDOW;
 use super::moment::Moment;
 use super::priority::Priority;
 use super::queue::{RecvQueue, SendQueue};
@@ -95,8 +96,8 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// A stream that this end opens.
-    pub(crate) fn opened_here(id: u32, now: Moment) -> Self {
+    /// A stream that this end opens, with this first window each way.
+    pub(crate) fn opened_here(id: u32, now: Moment, window: u32) -> Self {
         Self {
             id,
             inbound: false,
@@ -111,9 +112,9 @@ impl Entry {
             rst: Rst::None,
             rst_code: 0,
             recv: RecvQueue::default(),
-            recv_window: RecvWindow::new(),
+            recv_window: RecvWindow::new(window),
             send: SendQueue::default(),
-            send_window: SendWindow::new(),
+            send_window: SendWindow::new(window),
             priority: Priority::NORMAL,
             debt: 0,
             label: None,
@@ -134,13 +135,28 @@ impl Entry {
     }
 
     /// A stream that the peer opened.
-    pub(crate) fn opened_there(id: u32, now: Moment) -> Self {
+    pub(crate) fn opened_there(id: u32, now: Moment, window: u32) -> Self {
         Self {
             inbound: true,
             state: State::OPENED_THERE,
             unanswered: false,
             accepted: false,
-            ..Self::opened_here(id, now)
+            ..Self::opened_here(id, now, window)
+        }
+    }
+
+    /// Bytes that the application has taken.
+    pub(crate) fn data_read(&self) -> u64 {
+        self.data_in.saturating_sub(self.recv.len() as u64)
+    }
+
+    /// How many bytes the stream holds for sending at most: no more than its first window, where that is small, before it has
+    /// carried so much that it is bulk; `most` are those of the session.
+    pub(crate) fn send_queue(&self, most: usize, first_window: u32) -> usize {
+        if first_window < INITIAL_WINDOW && self.data_out < PROVEN {
+            most.min(first_window as usize)
+        } else {
+            most
         }
     }
 

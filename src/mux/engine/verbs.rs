@@ -130,7 +130,8 @@ impl Engine {
             return Poll::Ready(Err(end.clone().into()));
         }
         let (len, wakes) = (entry.send.len(), &mut self.wakes);
-        let space = self.config.send_queue.saturating_sub(len);
+        let most = entry.send_queue(self.config.send_queue, self.config.first_window);
+        let space = most.saturating_sub(len);
         let space = self.unsent.space(len, space, wakes);
         if space == 0 {
             register(&mut entry.writer, waker);
@@ -318,6 +319,21 @@ impl Engine {
             stats: entry.stats(),
         };
         all.into_iter().map(info).collect()
+    }
+
+    /// Whether a stream's window does not grow for the time being.
+    pub(crate) fn hold_window(&mut self, key: Key, held: bool) {
+        if let Some(entry) = self.store.get_mut(key) {
+            entry.recv_window.hold(held);
+        }
+    }
+
+    /// Whether the peer has granted more than the first window of a stream, which shows that somebody reads it there.
+    pub(crate) fn is_taken(&self, key: Key) -> bool {
+        let first = u64::from(self.config.first_window);
+        self.store
+            .get(key)
+            .is_none_or(|entry| entry.data_out + u64::from(entry.send_window.credit()) > first)
     }
 
     /// Says what a stream is for. Many are for the same, and share its name.
