@@ -265,11 +265,12 @@ impl RecvQueue {
         }
     }
 
-    /// Takes the first piece. With `lend` it counts until the next call, or [`RecvQueue::take_back`].
-    pub(crate) fn pop(&mut self, lend: bool) -> Option<Bytes> {
+    /// Takes the first piece, or `most` bytes of it. With `lend` it counts until the next call, or [`RecvQueue::take_back`].
+    pub(crate) fn pop(&mut self, most: usize, lend: bool) -> Option<Bytes> {
         let before = self.charge();
-        let piece = self.pieces.pop(usize::MAX);
-        if let Pieces::One(_) = self.pieces {
+        let piece = self.pieces.pop(most);
+        // What is left of a piece keeps what the whole of it did.
+        if self.is_empty() && matches!(self.pieces, Pieces::One(_)) {
             self.one = 0;
         }
         let popped = before - self.charge();
@@ -409,17 +410,19 @@ mod tests {
         let mut queue = RecvQueue::default();
         queue.push(chunk.slice(12..16 << 10), chunk.len(), false);
         assert_eq!(queue.held(), chunk.len(), "a part keeps the whole");
-        let got = queue.pop(false).unwrap();
+        let got = queue.pop(usize::MAX, false).unwrap();
         assert_eq!(got.as_ptr(), chunk[12..].as_ptr(), "not copied");
         assert_eq!(queue.held(), 0);
         // Somebody who does not read must not pin chunks.
         for _ in 0..20 {
             queue.push(chunk.slice(..8 << 10), chunk.len(), false);
         }
-        let last = std::iter::from_fn(|| queue.pop(false)).last().unwrap();
+        let last = std::iter::from_fn(|| queue.pop(usize::MAX, false))
+            .last()
+            .unwrap();
         assert!(!chunk.as_ptr_range().contains(&last.as_ptr()), "copied");
         queue.push(chunk.clone(), chunk.len(), true);
-        let last = queue.pop(false).unwrap();
+        let last = queue.pop(usize::MAX, false).unwrap();
         assert!(!chunk.as_ptr_range().contains(&last.as_ptr()), "as asked");
     }
 
@@ -439,7 +442,7 @@ mod tests {
             let held = queue.held();
             assert!(held <= queue.len() + parts * LEAST_CHARGE, "{held}");
             let mut got = Vec::new();
-            while let Some(piece) = queue.pop(false) {
+            while let Some(piece) = queue.pop(usize::MAX, false) {
                 assert!(!chunk.as_ptr_range().contains(&piece.as_ptr()));
                 got.extend_from_slice(&piece);
             }
@@ -493,9 +496,9 @@ mod tests {
         for _ in 0..3 {
             queue.push(Bytes::from(vec![7u8; 10_000]), 10_000, false);
         }
-        queue.pop(true).unwrap();
+        queue.pop(usize::MAX, true).unwrap();
         assert_eq!(queue.held(), 30_000);
-        queue.pop(true).unwrap();
+        queue.pop(usize::MAX, true).unwrap();
         assert_eq!(queue.held(), 20_000, "the first is done with");
         queue.clear();
         assert_eq!(queue.held(), 10_000, "what is lent is not in the queue");
@@ -503,7 +506,7 @@ mod tests {
         assert_eq!(queue.held(), 0);
         queue.push(Bytes::from_static(b"x"), 1, false);
         assert_eq!(queue.held(), LEAST_CHARGE);
-        queue.pop(false).unwrap();
+        queue.pop(usize::MAX, false).unwrap();
         assert_eq!(queue.held(), 0);
     }
 

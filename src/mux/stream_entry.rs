@@ -18,6 +18,10 @@ use super::stats::StreamStats;
 /// A stream that nobody holds is given up after so long without progress, whatever limits there are.
 const ABANDONED: Duration = Duration::from_secs(60);
 
+/// What a stream that is handed on holds for sending before anybody is known to read it: a record. More waits where it came from, which
+/// would hold it in any case.
+pub(crate) const HANDED_ON: usize = 16 << 10;
+
 /// Whether a RST is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rst {
@@ -46,6 +50,8 @@ pub(crate) struct Entry {
     pub(crate) unanswered: bool,
     /// The application has ended its direction; the FIN follows what is queued.
     pub(crate) fin_wanted: bool,
+    /// What is written is read of another stream.
+    pub(crate) handed_on: bool,
     /// The peer reset the stream, but had ended its direction with a FIN before.
     pub(crate) ended: bool,
     /// Data came that nobody will read. The stream is reset once its own data and FIN are out.
@@ -107,6 +113,7 @@ impl Entry {
             settled: false,
             unanswered: true,
             fin_wanted: false,
+            handed_on: false,
             ended: false,
             unwanted: false,
             rst: Rst::None,
@@ -151,13 +158,20 @@ impl Entry {
     }
 
     /// How many bytes the stream holds for sending at most: no more than its first window, where that is small, before it has
-    /// carried so much that it is bulk; `most` are those of the session.
+    /// carried so much that it is bulk, and little where it is handed on and not taken; `most` are those of the session.
     pub(crate) fn send_queue(&self, most: usize, first_window: u32) -> usize {
-        if first_window < INITIAL_WINDOW && self.data_out < PROVEN {
+        if self.handed_on && !self.is_taken(first_window) {
+            most.min(HANDED_ON)
+        } else if first_window < INITIAL_WINDOW && self.data_out < PROVEN {
             most.min(first_window as usize)
         } else {
             most
         }
+    }
+
+    /// Whether the peer has granted more than the first window, which shows that somebody reads there.
+    pub(crate) fn is_taken(&self, first_window: u32) -> bool {
+        self.data_out + u64::from(self.send_window.credit()) > u64::from(first_window)
     }
 
     /// Data waits and may be sent.
