@@ -107,7 +107,13 @@ impl Batch {
         let end = self.arena.len();
         match self.parts.back_mut() {
             Some(Part::Arena(range)) if range.end == start => range.end = end,
-            _ => self.parts.push_back(Part::Arena(start..end)),
+            _ => {
+                if self.parts.capacity() == 0 {
+                    // An idle session never has more.
+                    self.parts.reserve_exact(1);
+                }
+                self.parts.push_back(Part::Arena(start..end));
+            }
         }
         self.len += data.len();
         self.filled += data.len();

@@ -147,13 +147,16 @@ impl<T: ByteStream> Shell<T> {
             MuxError::Io(_) | MuxError::KeepaliveTimeout { .. } => {}
             // The peer is gone; say goodbye to the layers below.
             MuxError::Eof => {
-                let _ = tokio::time::timeout(close_timeout, self.io.shutdown()).await;
+                // In memory of its own, which a session has no use for before it ends; so below.
+                let shutdown = tokio::time::timeout(close_timeout, self.io.shutdown());
+                let _ = Box::pin(shutdown).await;
             }
             _ => {
                 let by = self.guard.shared.with(|engine| engine.closed_by());
                 let by = by.unwrap_or_else(|| now() + close_timeout);
                 // Errors change nothing any more: why the session ended is known.
-                let _ = tokio::time::timeout_at(by.into(), self.linger_close()).await;
+                let close = tokio::time::timeout_at(by.into(), self.linger_close());
+                let _ = Box::pin(close).await;
             }
         }
         if end.is_clean() { Ok(()) } else { Err(end) }

@@ -25,6 +25,7 @@ use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 
 use super::config_error::TlsConfigError;
 use super::error::{LocalFault, TlsError, quote};
+use super::made::Seen;
 use super::shown::{Asked, KeyForm, Shown, asked_for};
 use super::verifier::{Asks, Verdict, Verifier, guarded};
 use super::version::Version;
@@ -61,6 +62,7 @@ pub(super) struct Inner {
     client: Ready<ClientConfig>,
     /// For each of `shown`, and each form of our key and of the client's, once it was asked for.
     servers: Vec<[OnceLock<Ready<ServerConfig>>; 4]>,
+    pub(super) seen: Seen,
 }
 
 /// A configuration for rustls, and what connections with it are about.
@@ -360,6 +362,7 @@ impl Settings {
                 servers: shown.iter().map(|_| Default::default()).collect(),
                 shown,
                 server_name,
+                seen: Seen::default(),
                 client: Ready {
                     config: Arc::new(client),
                     asks,
