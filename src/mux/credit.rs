@@ -38,6 +38,10 @@ const NEAR_STREAMS: u64 = 4;
 /// A part of the window that is used up within so many round trips will be the whole in the next.
 const STARTING_ROUND_TRIPS: u32 = 2;
 
+/// What has to be read in that time of a stream with a small first window before that becomes the usual one: less than the first flight
+/// of a sender that does not know the path yet, whose second one is a usual window.
+const FIRST_READ: u32 = 2 << 10;
+
 /// How many times larger a window becomes that is too small: 256 KiB to 16 MiB in two steps, for a far
 /// path is idle for most of each.
 const GROWTH: u32 = 8;
@@ -157,7 +161,13 @@ impl RecvWindow {
             return;
         };
         let passed = self.passed(now);
-        self.outgrown |= self.spent >= self.max / GROWTH
+        // Behind its first few records a sender far away sends a window of yamux at once.
+        let enough = if self.max < INITIAL_WINDOW {
+            FIRST_READ.min(self.max / GROWTH)
+        } else {
+            self.max / GROWTH
+        };
+        self.outgrown |= self.spent >= enough
             && passed <= round_trip.saturating_mul(STARTING_ROUND_TRIPS)
             && self.max < largest
             && !self.held
@@ -185,7 +195,9 @@ impl RecvWindow {
             return usual;
         };
         let fast = self.passed(now) < round_trip.saturating_mul(FAST_ROUND_TRIPS);
-        if fast {
+        if fast && self.max < INITIAL_WINDOW && self.spent < self.max / GROWTH {
+            INITIAL_WINDOW.min(most)
+        } else if fast {
             self.max
                 .max(INITIAL_WINDOW)
                 .saturating_mul(GROWTH)

@@ -494,10 +494,8 @@ impl Pacer {
             self.probes.pop_front();
         }
         let position = self.sent + bytes as u64;
-        if self.probes.capacity() == 0 {
-            // The only one that a session has which hardly sends.
-            self.probes.reserve_exact(1);
-        }
+        self.probes
+            .reserve_exact(usize::from(self.probes.capacity() == 0));
         self.probes.push_back(Probe {
             value,
             position,

@@ -25,7 +25,7 @@ use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 
 use super::config_error::TlsConfigError;
 use super::error::{LocalFault, TlsError, quote};
-use super::made::Seen;
+use super::seen::Seen;
 use super::shown::{Asked, KeyForm, Shown, asked_for};
 use super::verifier::{Asks, Verdict, Verifier, guarded};
 use super::version::Version;

@@ -3,13 +3,8 @@
 //! What a stack is to be is said anew for each connection, since its fields may be changed meanwhile. Most of the time nobody has, and all
 //! its connections can share what rustls needs for a layer. Nothing is kept here that no connection uses: a key that was replaced
 //! must not stay in memory.
-//!
-//! In the same way connections of a configuration share what their peer has shown, as long as it is the same one after the other: rustls
-//! has a copy of its own for each, and lends it to nobody.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-
-use rustls_pki_types::CertificateDer;
 
 use super::builder::TlsConfigBuilder;
 use super::config::{Inner, Settings, TlsConfig};
@@ -52,26 +47,6 @@ impl std::fmt::Debug for Made {
         f.debug_struct("Made")
             .field("known", &self.lock().len())
             .finish_non_exhaustive()
-    }
-}
-
-/// The certificates that the last peer has shown, while a connection has them.
-#[derive(Default)]
-pub(super) struct Seen {
-    last: Mutex<Option<Weak<[CertificateDer<'static>]>>>,
-}
-
-impl Seen {
-    /// What a peer has shown, in memory once.
-    pub(super) fn keep(&self, shown: &[CertificateDer<'static>]) -> Arc<[CertificateDer<'static>]> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = last.as_ref().and_then(Weak::upgrade);
-        if let Some(same) = known.filter(|known| **known == *shown) {
-            return same;
-        }
-        let new = Arc::from(shown);
-        *last = Some(Arc::downgrade(&new));
-        new
     }
 }
 
@@ -143,21 +118,6 @@ mod tests {
         let inner = Arc::downgrade(&one.inner);
         drop(one);
         assert!(inner.upgrade().is_none(), "a key must not outlive its use");
-    }
-
-    #[test]
-    fn certificates_are_in_memory_once_and_no_longer_than_a_connection_has_them() {
-        let seen = Seen::default();
-        let [one, other] = [1, 2].map(|byte| [CertificateDer::from(vec![byte; 3])]);
-        let first = seen.keep(&one);
-        assert!(Arc::ptr_eq(&first, &seen.keep(&one)));
-        let kept = Arc::downgrade(&first);
-        assert_eq!(*seen.keep(&other), other);
-        assert_eq!(*seen.keep(&[]), []);
-        assert_eq!(*seen.keep(&one), one);
-        drop(first);
-        assert!(kept.upgrade().is_none());
-        assert_eq!(*seen.keep(&one), one);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | `builder.rs` | `TlsConfig::new`, `TlsConfigBuilder`: how a configuration is made |
 //! | `config.rs` | `TlsConfig`: identity, trust, versions, suites, ALPN, and the hardening that is not optional |
 //! | `made.rs` | configurations that connections of a stack share |
+//! | `seen.rs` | certificates that connections of a configuration share |
 //! | `shown.rs` | `KeyForm`, and which identity a client's hello gets to see, in which form |
 //! | `verifier.rs` | where rustls asks about the peer's certificate and we ask the trust policy |
 //! | `peer.rs` | `Peer`: what a finished handshake tells |
@@ -26,6 +27,7 @@ pub mod fuzz_handshake;
 mod made;
 mod peer;
 pub(crate) mod record;
+mod seen;
 mod shown;
 mod verifier;
 mod version;

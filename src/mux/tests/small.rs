@@ -149,6 +149,31 @@ fn a_stream_that_has_carried_as_much_has_the_window_and_the_queue_of_yamux() {
     assert!(filled >= least, "{filled}");
 }
 
+/// The first flight of a sender is 4 KiB, and its second one a usual window, which must be there then.
+#[test]
+fn far_away_the_first_flight_is_enough_for_the_usual_window() {
+    for (delay, grown) in [(Duration::from_millis(25), true), (Duration::ZERO, false)] {
+        let mut pair = Pair::new(small(), delay);
+        let opened = |pair: &mut Pair| {
+            let here = pair.ends[CLIENT].open(pair.now).unwrap().unwrap();
+            while pair.ends[SERVER].stats().waiting == 0 {
+                pair.settle();
+                pair.pass(Duration::from_millis(1));
+            }
+            (here, pair.ends[SERVER].accept().unwrap())
+        };
+        // So that the round trip is known.
+        let (here, there) = opened(&mut pair);
+        carry(&mut pair, here, there, 20_000);
+        let before = pair.ends[SERVER].stats().windows;
+        let (here, there) = opened(&mut pair);
+        carry(&mut pair, here, there, 4000);
+        let more = pair.ends[SERVER].stats().windows - before;
+        let wanted = if grown { INITIAL_WINDOW } else { SMALL_WINDOW };
+        assert_eq!(more, u64::from(wanted));
+    }
+}
+
 /// Far away a window grows ahead of what starts, unless it is held.
 #[test]
 fn a_window_that_is_held_stays_small_on_a_far_path() {
