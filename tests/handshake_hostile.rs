@@ -314,7 +314,7 @@ async fn a_dialler_says_what_may_be_the_matter_where_nothing_answers() {
 #[tokio::test]
 async fn another_protocol_s_alpn_or_none_is_refused_with_the_right_alert() {
     let pair = Pair::new();
-    for offered in [&[][..], &["h2", "http/1.1"], &["cepa-layer/1"], &["cepa/2"]] {
+    for offered in [&[][..], &["h2", "http/1.1"], &["cepa-layer/1"], &["cepa/3"]] {
         let client = TlsConfig::new(&pair.left, Arc::new(AcceptAny)).unwrap();
         let client = client.to_builder().alpn(offered).build().unwrap();
         let (a, b) = memory::pair();

@@ -147,7 +147,7 @@ async fn two_peers_know_each_other_over_every_stream() {
         assert_eq!(server.peer().id(), peers.client.identity.peer_id());
         for session in [&client, &server] {
             assert_eq!(session.peer().version(), Version::Tls13);
-            assert_eq!(session.peer().alpn(), Some(b"cepa/1".as_slice()));
+            assert_eq!(session.peer().alpn(), Some(b"cepa/2".as_slice()));
             assert_eq!(session.layers().len(), 1);
             assert!(session.handshake_time() > Duration::ZERO);
             assert!(session.meter().bytes_in() > 500 && session.meter().bytes_out() > 500);

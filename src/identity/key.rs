@@ -227,6 +227,11 @@ impl Identity {
         Self::from_der(vec![certificate?], key.take()?)
     }
 
+    /// Whether the other one is a clone of this.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Our own id, as peers see it.
     pub fn peer_id(&self) -> PeerId {
         self.inner.facts.id

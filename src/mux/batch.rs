@@ -107,7 +107,13 @@ impl Batch {
         let end = self.arena.len();
         match self.parts.back_mut() {
             Some(Part::Arena(range)) if range.end == start => range.end = end,
-            _ => self.parts.push_back(Part::Arena(start..end)),
+            _ => {
+                if self.parts.capacity() == 0 {
+                    // An idle session never has more.
+                    self.parts.reserve_exact(1);
+                }
+                self.parts.push_back(Part::Arena(start..end));
+            }
         }
         self.len += data.len();
         self.filled += data.len();
@@ -140,6 +146,13 @@ impl Batch {
             self.parts.clear();
             self.parts.push_back(Part::Arena(0..joined.len()));
             self.arena = joined;
+        }
+    }
+
+    /// Keeps no memory, where it is empty.
+    pub(crate) fn give_back(&mut self) {
+        if self.is_empty() {
+            (self.arena, self.parts) = (Vec::new(), VecDeque::new());
         }
     }
 

@@ -16,7 +16,7 @@ use super::pool::ReceivePool;
 #[non_exhaustive]
 pub struct Config {
     /// Streams of the peer that are accepted and open at once; default 256. Each one is granted 256 KiB
-    /// unasked by the protocol, so this times 256 KiB is what a conformant peer may have unread. A stream counts
+    /// unasked by the protocol (or [`first_window`](Self::first_window)), so this times 256 KiB is what a conformant peer may have unread. A stream counts
     /// until it is closed on the wire *and* dropped by the application; else a peer that opens and
     /// resets makes the application hold any number of dead handles. More wait unanswered in the
     /// [backlog](Self::accept_backlog), which holds back whoever opens. Where there is no memory for unread data, up to
@@ -29,8 +29,13 @@ pub struct Config {
     /// because clients written after the spec assume as much, and openings of ours that may be unanswered at the
     /// same time, for the same reason: so a peer with equal limits never has one too many. More are refused with RST.
     pub accept_backlog: usize,
-    /// First receive window of a stream in bytes; default and least 256 KiB, which the spec fixes.
-    /// More is announced with the stream's SYN or ACK, as far as `receive_budget` has room.
+    /// The window that both ends take for granted on each stream, each way, in bytes; default 256 KiB, which the spec of yamux
+    /// fixes. It is not on the wire, so both ends must have agreed on it: a [session](crate::session::Session) has 64 KiB
+    /// where both ends know how to say so ([`ALPN_SMALL`](crate::stack::ALPN_SMALL)), whatever stands here. Less is less memory for who does not read: a stream
+    /// gets 256 KiB when it has carried so much, and more where the path needs it.
+    pub first_window: u32,
+    /// Receive window of a stream at its beginning, in bytes; default 64 KiB, and [`first_window`](Self::first_window) where that
+    /// is more. What is above that is announced with the stream's SYN or ACK, as far as `receive_budget` has room.
     pub receive_window: u32,
     /// A window grows up to this many bytes where the path needs it; default 16 MiB (2.5 Gbit/s at
     /// 50 ms). It grows only by round-trip times that this end measured itself, with ping values
@@ -47,7 +52,8 @@ pub struct Config {
     pub receive_pool: Option<ReceivePool>,
     /// Bytes that one stream holds for sending before writes wait; default eight full TLS records (almost
     /// 128 KiB): two batches, so that a writer refills while the other half is sent, and no crumbs
-    /// behind them.
+    /// behind them. A stream that has sent less than 256 KiB holds no more than
+    /// [`first_window`](Self::first_window), where that is less.
     pub send_queue: usize,
     /// Whether what is in flight is bounded by what the path delivers, so that small messages do not
     /// wait in the path's buffers behind bulk; default on. It costs a ping every few records while bulk is
@@ -103,6 +109,7 @@ setters!(Config {
     with_max_inbound_streams => max_inbound_streams: usize,
     with_max_outbound_streams => max_outbound_streams: usize,
     with_accept_backlog => accept_backlog: usize,
+    with_first_window => first_window: u32,
     with_receive_window => receive_window: u32,
     with_max_receive_window => max_receive_window: u32,
     with_receive_budget => receive_budget: usize,
@@ -128,7 +135,8 @@ impl Default for Config {
             max_inbound_streams: 256,
             max_outbound_streams: 1024,
             accept_backlog: 256,
-            receive_window: super::frame::INITIAL_WINDOW,
+            first_window: super::frame::INITIAL_WINDOW,
+            receive_window: super::frame::SMALL_WINDOW,
             max_receive_window: 16 << 20,
             receive_budget: 64 << 20,
             receive_pool: None,
@@ -209,6 +217,7 @@ mod tests {
             max_inbound_streams,
             max_outbound_streams,
             accept_backlog,
+            first_window,
             receive_window,
             max_receive_window,
             receive_budget,
@@ -237,6 +246,7 @@ mod tests {
             ("max_inbound_streams", max_inbound_streams.to_string()),
             ("max_outbound_streams", max_outbound_streams.to_string()),
             ("accept_backlog", accept_backlog.to_string()),
+            ("first_window", bytes(first_window.into())),
             ("receive_window", bytes(receive_window.into())),
             ("max_receive_window", bytes(max_receive_window.into())),
             ("receive_budget", bytes(receive_budget as u64)),

@@ -7,10 +7,18 @@
 //! [`Budget`] allows. A sender that starts sends eight times as much in each round trip as in the one before,
 //! so an eighth of the window within two round trips is reason enough, and the credit goes back at once:
 //! waiting for the half would cost such a sender a round trip at each step.
+//!
+//! Both ends take the same first window for granted: 256 KiB, as the spec has it, or less where they have agreed on that. What is
+//! less grows to those 256 KiB as soon as the stream has carried as much ([`PROVEN`]), wherever the path leads. So what hardly moves, or
+//! is read by nobody, costs the first window and no more; and what was read by somebody who only hands it on tells nothing, for
+//! that much fits into the queues behind it.
 
 use std::time::{Duration, Instant};
 
 use super::frame::INITIAL_WINDOW;
+
+/// What has to be read of a stream before its window grows on a near path: more than the queues of whoever hands it on hold.
+pub(crate) const PROVEN: u64 = INITIAL_WINDOW as u64;
 
 /// A window that is used up half within so many round trips is too small.
 const FAST_ROUND_TRIPS: u32 = 4;
@@ -30,6 +38,10 @@ const NEAR_STREAMS: u64 = 4;
 /// A part of the window that is used up within so many round trips will be the whole in the next.
 const STARTING_ROUND_TRIPS: u32 = 2;
 
+/// What has to be read in that time of a stream with a small first window before that becomes the usual one: less than the first flight
+/// of a sender that does not know the path yet, whose second one is a usual window.
+const FIRST_READ: u32 = 2 << 10;
+
 /// How many times larger a window becomes that is too small: 256 KiB to 16 MiB in two steps, for a far
 /// path is idle for most of each.
 const GROWTH: u32 = 8;
@@ -43,9 +55,9 @@ pub(crate) struct SendWindow {
 }
 
 impl SendWindow {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(first: u32) -> Self {
         Self {
-            credit: INITIAL_WINDOW,
+            credit: first,
             since_credit: 0,
         }
     }
@@ -77,7 +89,7 @@ impl SendWindow {
 /// What the peer may still send on one stream.
 #[derive(Debug)]
 pub(crate) struct RecvWindow {
-    /// Size of the whole window; at least [`INITIAL_WINDOW`].
+    /// Size of the whole window; at least the first one.
     max: u32,
     /// What the peer may still send.
     left: u32,
@@ -87,17 +99,25 @@ pub(crate) struct RecvWindow {
     since: Option<Instant>,
     /// The peer will soon need more than the window: credit is due before half of it was read.
     outgrown: bool,
+    /// It does not grow: what is read is handed on, and nobody is known to take it there.
+    held: bool,
 }
 
 impl RecvWindow {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(first: u32) -> Self {
         Self {
-            max: INITIAL_WINDOW,
-            left: INITIAL_WINDOW,
+            max: first,
+            left: first,
             spent: 0,
             since: None,
             outgrown: false,
+            held: false,
         }
+    }
+
+    /// Whether the window is not to grow for the time being.
+    pub(crate) fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     pub(crate) fn max(&self) -> u32 {
@@ -141,10 +161,50 @@ impl RecvWindow {
             return;
         };
         let passed = self.passed(now);
-        self.outgrown |= self.spent >= self.max / GROWTH
+        // Behind its first few records a sender far away sends a window of yamux at once.
+        let enough = if self.max < INITIAL_WINDOW {
+            FIRST_READ.min(self.max / GROWTH)
+        } else {
+            self.max / GROWTH
+        };
+        self.outgrown |= self.spent >= enough
             && passed <= round_trip.saturating_mul(STARTING_ROUND_TRIPS)
             && self.max < largest
+            && !self.held
             && budget.has_room();
+    }
+
+    /// How large the window had better be.
+    fn wanted(
+        &self,
+        now: Instant,
+        round_trip: Option<Duration>,
+        read: u64,
+        budget: &Budget,
+    ) -> u32 {
+        let proven = read >= PROVEN;
+        let usual = if proven { INITIAL_WINDOW } else { 0 };
+        let Some(round_trip) = round_trip else {
+            return usual;
+        };
+        let most = if round_trip >= NEAR {
+            u32::MAX
+        } else if proven && budget.streams() <= NEAR_STREAMS {
+            NEAR_WINDOW
+        } else {
+            return usual;
+        };
+        let fast = self.passed(now) < round_trip.saturating_mul(FAST_ROUND_TRIPS);
+        if fast && self.max < INITIAL_WINDOW && self.spent < self.max / GROWTH {
+            INITIAL_WINDOW.min(most)
+        } else if fast {
+            self.max
+                .max(INITIAL_WINDOW)
+                .saturating_mul(GROWTH)
+                .min(most)
+        } else {
+            usual
+        }
     }
 
     /// Since the first byte came after credit last went to the peer.
@@ -158,36 +218,27 @@ impl RecvWindow {
         self.outgrown || self.spent >= self.max / 2
     }
 
-    /// Takes the credit to grant now, having adapted the window first.
+    /// Takes the credit to grant now, having adapted the window first. So much was `read` of the stream in all.
     pub(crate) fn grant(
         &mut self,
         now: Instant,
         round_trip: Option<Duration>,
         largest: u32,
+        read: u64,
         budget: &mut Budget,
     ) -> u32 {
         let over = budget.over();
         if over > 0 {
             // Others need the room: give back less than was read.
-            let shrink = over.min(self.max - INITIAL_WINDOW).min(self.spent);
+            let shrink = over.min(self.max - budget.first).min(self.spent);
             self.max -= shrink;
             self.spent -= shrink;
             budget.give_back(shrink);
-        } else if let Some(round_trip) = round_trip {
-            let fast = self.passed(now) < round_trip.saturating_mul(FAST_ROUND_TRIPS);
-            let largest = if round_trip >= NEAR {
-                largest
-            } else if budget.streams() <= NEAR_STREAMS {
-                largest.min(NEAR_WINDOW)
-            } else {
-                self.max
-            };
-            if fast && self.max < largest {
-                let more = self.max.saturating_mul(GROWTH - 1);
-                let extra = budget.take(more.min(largest - self.max));
-                self.max += extra;
-                self.spent += extra;
-            }
+        } else if !self.held {
+            let wanted = self.wanted(now, round_trip, read, budget).min(largest);
+            let extra = budget.take(wanted.saturating_sub(self.max));
+            self.max += extra;
+            self.spent += extra;
         }
         self.since = None;
         self.outgrown = false;
@@ -198,12 +249,14 @@ impl RecvWindow {
 
 /// The receive windows of all streams of a session, in bytes.
 ///
-/// Every stream has [`INITIAL_WINDOW`] because the protocol says so. What windows have beyond it
+/// Every stream has the `first` window because the protocol says so. What windows have beyond it
 /// (`extra`) must leave room for new streams; when more of those come than there is room for,
 /// larger windows shrink as they are used.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: u64,
+    /// The first window of each stream.
+    first: u32,
     /// Streams opened by the peer and by this end.
     inbound: u64,
     outbound: u64,
@@ -217,9 +270,10 @@ pub(crate) struct Budget {
 const ROOM_FOR_STREAMS: u64 = 128;
 
 impl Budget {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize, first: u32) -> Self {
         Self {
             limit: limit as u64,
+            first,
             inbound: 0,
             outbound: 0,
             extra: 0,
@@ -232,8 +286,8 @@ impl Budget {
         self.room = room;
     }
 
-    fn first_windows(streams: u64) -> u64 {
-        streams.saturating_mul(u64::from(INITIAL_WINDOW))
+    fn first_windows(&self, streams: u64) -> u64 {
+        streams.saturating_mul(u64::from(self.first))
     }
 
     fn streams(&self) -> u64 {
@@ -242,12 +296,12 @@ impl Budget {
 
     /// All windows together.
     pub(crate) fn used(&self) -> u64 {
-        Self::first_windows(self.streams()) + self.extra
+        self.first_windows(self.streams()) + self.extra
     }
 
     /// What growing windows may use at most, for the present number of streams.
     fn growth_limit(&self) -> u64 {
-        let room = Self::first_windows(ROOM_FOR_STREAMS).min(self.limit / 2);
+        let room = self.first_windows(ROOM_FOR_STREAMS).min(self.limit / 2);
         self.limit - room
     }
 
@@ -306,7 +360,7 @@ impl Budget {
         };
         debug_assert!(*count > 0, "only counted streams are released");
         *count = count.saturating_sub(1);
-        self.give_back(max - INITIAL_WINDOW);
+        self.give_back(max - self.first);
     }
 }
 
@@ -383,15 +437,18 @@ mod tests {
     #[test]
     fn credit_goes_back_when_half_was_read() {
         let now = Instant::now();
-        let mut budget = Budget::new(64 << 20);
+        let mut budget = Budget::new(64 << 20, INITIAL_WINDOW);
         budget.admit_outbound();
-        let mut window = RecvWindow::new();
+        let mut window = RecvWindow::new(INITIAL_WINDOW);
         window.take(now, 200_000).unwrap();
         window.read(131_071);
         assert!(!window.is_due());
         window.read(1);
         assert!(window.is_due());
-        assert_eq!(window.grant(now, None, 16 * MIB, &mut budget), 131_072);
+        assert_eq!(
+            window.grant(now, None, 16 * MIB, PROVEN, &mut budget),
+            131_072
+        );
         assert_eq!(window.left(), INITIAL_WINDOW - 200_000 + 131_072);
         assert!(
             window.take(now, INITIAL_WINDOW).is_none(),
@@ -403,20 +460,20 @@ mod tests {
     fn a_window_grows_only_where_the_path_needs_it_and_the_budget_has_room() {
         let start = Instant::now();
         let round_trip = Some(Duration::from_millis(50));
-        let mut budget = Budget::new(64 << 20);
+        let mut budget = Budget::new(64 << 20, INITIAL_WINDOW);
         budget.admit_outbound();
-        let mut window = RecvWindow::new();
+        let mut window = RecvWindow::new(INITIAL_WINDOW);
         let use_half = |window: &mut RecvWindow, now, budget: &mut Budget| {
             let half = window.max() / 2;
             window.take(now, half).unwrap();
             window.read(half as usize);
-            window.grant(now, round_trip, 16 * MIB, budget)
+            window.grant(now, round_trip, 16 * MIB, PROVEN, budget)
         };
         // Slow use: stays.
         window.take(start, window.max() / 2).unwrap();
         window.read(window.max() as usize / 2);
         let later = start + Duration::from_secs(1);
-        window.grant(later, round_trip, 16 * MIB, &mut budget);
+        window.grant(later, round_trip, 16 * MIB, PROVEN, &mut budget);
         assert_eq!(window.max(), INITIAL_WINDOW);
         // Fast use: grows up to the largest.
         let mut now = start + Duration::from_secs(1);
@@ -445,15 +502,15 @@ mod tests {
     fn a_sender_that_starts_gets_a_larger_window_before_half_of_it_is_read() {
         let now = Instant::now();
         let round_trip = Some(Duration::from_millis(50));
-        let mut budget = Budget::new(64 << 20);
+        let mut budget = Budget::new(64 << 20, INITIAL_WINDOW);
         budget.admit_outbound();
         let after = |passed, round_trip, largest, budget: &mut Budget| {
-            let mut window = RecvWindow::new();
+            let mut window = RecvWindow::new(INITIAL_WINDOW);
             window.take(now, INITIAL_WINDOW / 8).unwrap();
             window.read(INITIAL_WINDOW as usize / 8);
             window.look_ahead(now + passed, round_trip, largest, budget);
             window.is_due().then(|| {
-                window.grant(now + passed, round_trip, largest, budget);
+                window.grant(now + passed, round_trip, largest, 0, budget);
                 window.max()
             })
         };
@@ -475,18 +532,18 @@ mod tests {
         let start = Instant::now();
         let near = Some(Duration::from_micros(200));
         let window_of_one_among = |streams: usize| {
-            let mut budget = Budget::new(64 << 20);
+            let mut budget = Budget::new(64 << 20, INITIAL_WINDOW);
             for _ in 0..streams {
                 budget.admit_outbound();
             }
-            let mut window = RecvWindow::new();
+            let mut window = RecvWindow::new(INITIAL_WINDOW);
             let mut now = start;
             for _ in 0..8 {
                 let half = window.max() / 2;
                 window.take(now, half).unwrap();
                 window.read(half as usize);
                 now += Duration::from_micros(300);
-                window.grant(now, near, 16 * MIB, &mut budget);
+                window.grant(now, near, 16 * MIB, PROVEN, &mut budget);
             }
             window.max()
         };
@@ -497,7 +554,7 @@ mod tests {
 
     #[test]
     fn grown_windows_leave_room_for_a_hundred_openings_at_once() {
-        let mut budget = Budget::new(64 << 20);
+        let mut budget = Budget::new(64 << 20, INITIAL_WINDOW);
         budget.admit_inbound();
         let mut grown = 0;
         loop {

@@ -148,13 +148,16 @@ impl<T: ByteStream> Shell<T> {
             MuxError::Io(_) | MuxError::KeepaliveTimeout { .. } => {}
             // The peer is gone; say goodbye to the layers below.
             MuxError::Eof => {
-                let _ = tokio::time::timeout(close_timeout, self.io.shutdown()).await;
+                // In memory of its own, which a session has no use for before it ends; so below.
+                let shutdown = tokio::time::timeout(close_timeout, self.io.shutdown());
+                let _ = Box::pin(shutdown).await;
             }
             _ => {
                 let by = self.guard.shared.with(|engine| engine.closed_by());
                 let by = by.unwrap_or_else(|| now() + close_timeout);
                 // Errors change nothing any more: why the session ended is known.
-                let _ = tokio::time::timeout_at(by.into(), self.linger_close()).await;
+                let close = tokio::time::timeout_at(by.into(), self.linger_close());
+                let _ = Box::pin(close).await;
             }
         }
         if end.is_clean() { Ok(()) } else { Err(end) }
@@ -262,7 +265,7 @@ impl<T: ByteStream> Shell<T> {
     fn with_engine(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Engine, Instant)) {
         let batch = (self.batch.is_empty() && !self.needs_flush).then_some(&mut self.batch);
         let asked = batch.is_some();
-        let (parked, end, deadline, go_away_sent, stopped) =
+        let (parked, end, deadline, go_away_sent, stopped, quiet) =
             self.guard.shared.with_inner(|inner| {
                 // We are awake, so nothing of it need wake us.
                 (inner.driver, inner.writing, inner.look) = (None, None, false);
@@ -281,6 +284,7 @@ impl<T: ByteStream> Shell<T> {
                     engine.poll_timeout(),
                     engine.go_away_sent(),
                     engine.is_stopped(),
+                    engine.take_quiet(),
                 );
                 if parked {
                     inner.driver = Some(cx.waker().clone());
@@ -289,6 +293,12 @@ impl<T: ByteStream> Shell<T> {
             });
         (self.parked, self.end, self.deadline) = (parked, end, deadline);
         self.stopped = stopped;
+        if quiet {
+            // A layer below does the same when it is asked and has nothing, which was just now.
+            self.chunk = Vec::new();
+            self.room = READ_FIRST;
+            self.batch.give_back();
+        }
         if asked {
             self.go_away_sent = go_away_sent;
             if !self.vectored {

@@ -14,7 +14,7 @@
 //! - `receive`: bytes in, and `transmit`: bytes out
 //! - `verbs`: what the application does with streams; `openings`: how it gets them
 //! - `clock`: what passing time does; `pings`; `pause`: a peer that will be silent for a while; `path`: another path below
-//! - `room`: memory of unread data; `early`, `retreat`: what the other end is spared
+//! - `room`: memory of unread data; `quiet`: what is given back when nothing moves; `early`, `retreat`: what the other end is spared
 //! - `end`: how a session ends; `told`: what those who watch it are told
 //!
 //! Here stands what belongs to the session as a whole. Two engines that are wired together by hand, with a time that
@@ -28,6 +28,7 @@ mod openings;
 mod path;
 mod pause;
 mod pings;
+mod quiet;
 mod receive;
 mod retreat;
 mod room;
@@ -140,6 +141,9 @@ pub(crate) struct Engine {
     // Deadlines.
     started_at: Instant,
     received_at: Instant,
+    /// Bytes that came since memory was last given back; see `quiet`.
+    came: u64,
+    quiet: bool,
     /// When the peer was last heard of, or could have been: while this end does not read, its silence is none.
     heard_at: Instant,
     /// When a ping was sent for that, and nothing has come since.
@@ -208,13 +212,14 @@ struct PeerPause {
 impl Engine {
     /// One end of a new session. `seed` makes ping values unpredictable and is to be random.
     pub(crate) fn new(side: Side, mut config: Config, seed: u64, now: Instant) -> Self {
-        config.receive_window = config.receive_window.max(super::frame::INITIAL_WINDOW);
+        config.first_window = config.first_window.max(1);
+        config.receive_window = config.receive_window.max(config.first_window);
         config.max_receive_window = config.max_receive_window.max(config.receive_window);
         Self {
             side,
             store: Store::default(),
             scheduler: Scheduler::default(),
-            budget: Budget::new(config.receive_budget),
+            budget: Budget::new(config.receive_budget, config.first_window),
             memory: Memory::new(config.receive_budget, config.receive_pool.clone()),
             unsent: Unsent::new(config.receive_pool.clone()),
             decoder: Decoder::default(),
@@ -258,6 +263,8 @@ impl Engine {
             labels: VecDeque::new(),
             started_at: now,
             received_at: now,
+            came: 0,
+            quiet: false,
             heard_at: now,
             keepalive_asked: None,
             away: false,

@@ -22,6 +22,9 @@ pub(crate) const HEADER_LEN: usize = 12;
 /// What a stream starts with in either direction ("Flow Control").
 pub(crate) const INITIAL_WINDOW: u32 = 256 * 1024;
 
+/// The same where both ends are cepa and have said so.
+pub(crate) const SMALL_WINDOW: u32 = 64 * 1024;
+
 const TYPE_DATA: u8 = 0;
 const TYPE_WINDOW: u8 = 1;
 const TYPE_PING: u8 = 2;

@@ -24,7 +24,7 @@ use super::code::GoAwayCode;
 use super::config::{Config, StreamTimeouts};
 use super::engine::Engine;
 use super::error::MuxError;
-use super::frame::{Decoder, Frame, INITIAL_WINDOW, Item};
+use super::frame::{Decoder, Frame, INITIAL_WINDOW, Item, SMALL_WINDOW};
 use super::store::Key;
 
 /// A driver would go round in a circle, and its thread do nothing else.
@@ -73,14 +73,19 @@ pub fn fuzz_engine(data: &[u8]) {
         return;
     };
     if mode & 1 == 0 {
-        hostile(script, mode & 2 != 0);
+        hostile(script, small_config(*mode));
     } else {
-        two_ends(script, mode & 2 != 0);
+        two_ends(script, small_config(*mode));
     }
 }
 
-fn small_config(pacing: bool) -> Config {
+fn small_config(mode: u8) -> Config {
     Config {
+        first_window: if mode & 4 == 0 {
+            INITIAL_WINDOW
+        } else {
+            SMALL_WINDOW
+        },
         max_inbound_streams: 4,
         accept_backlog: 3,
         receive_budget: 8 * INITIAL_WINDOW as usize,
@@ -88,7 +93,7 @@ fn small_config(pacing: bool) -> Config {
         send_queue: 3000,
         reset_burst: 10,
         stray_bytes: 2000,
-        pacing,
+        pacing: mode & 2 != 0,
         ..Config::default()
     }
 }
@@ -109,9 +114,9 @@ fn written(batch: &mut Batch) -> Vec<u8> {
 }
 
 /// A peer that sends any frame at any time.
-fn hostile(script: &[u8], pacing: bool) {
+fn hostile(script: &[u8], config: Config) {
     let mut now = Instant::now();
-    let config = small_config(pacing);
+    let first_window = u64::from(config.first_window);
     let budget = config.receive_budget as u64;
     let mut engine = Engine::new(Side::Server, config, 1, now);
     let mut keys: Vec<Key> = Vec::new();
@@ -225,7 +230,7 @@ fn hostile(script: &[u8], pacing: bool) {
         );
         assert!(stats.unread as u64 <= stats.windows + 256 * 64, "{stats:?}");
         let outbound = (stats.streams - stats.inbound) as u64;
-        let first_windows = (outbound + stats.waiting as u64) * u64::from(INITIAL_WINDOW);
+        let first_windows = (outbound + stats.waiting as u64) * first_window;
         assert!(stats.windows <= budget + first_windows, "{stats:?}");
         let _ = engine.poll_timeout();
         engine.take_wakes();
@@ -265,7 +270,7 @@ struct End {
 }
 
 impl End {
-    fn new(side: Side, pacing: bool, now: Instant) -> Self {
+    fn new(side: Side, config: Config, now: Instant) -> Self {
         Self {
             // Two ends that obey the protocol never send a byte too much, whatever their users do.
             engine: Engine::new(
@@ -275,7 +280,7 @@ impl End {
                     stray_bytes: 0,
                     keepalive_interval: None,
                     stream_timeouts: StreamTimeouts::NONE,
-                    ..small_config(pacing)
+                    ..config
                 },
                 7,
                 now,
@@ -324,11 +329,11 @@ impl End {
     }
 }
 
-fn two_ends(script: &[u8], pacing: bool) {
+fn two_ends(script: &[u8], config: Config) {
     let mut now = Instant::now();
     let mut ends = [
-        End::new(Side::Client, pacing, now),
-        End::new(Side::Server, pacing, now),
+        End::new(Side::Client, config.clone(), now),
+        End::new(Side::Server, config, now),
     ];
     for op in script.chunks_exact(3) {
         let [what, which, value] = *op else { break };

@@ -44,6 +44,10 @@ impl Line {
             return waiting.place;
         }
         self.count += 1;
+        if self.waiting.is_empty() {
+            // One accepts, as a rule.
+            self.waiting.reserve_exact(1);
+        }
         self.waiting.push_back(Waiting {
             place: self.count,
             waker: Some(waker.clone()),

@@ -142,6 +142,11 @@ impl Memory {
     /// Something was read or dropped: gives back what is not needed, and wakes the driver if it may go on.
     pub(crate) fn freed(&mut self, wakes: &mut Wakes) {
         self.moved = true;
+        self.eased(wakes);
+    }
+
+    /// What is held takes less: the same, but nobody has taken anything.
+    pub(crate) fn eased(&mut self, wakes: &mut Wakes) {
         if self.stopped {
             let waker = self.waker.take();
             if self.cover(waker.as_ref(), wakes) {

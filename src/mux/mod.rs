@@ -95,6 +95,7 @@ pub use priority::Priority;
 pub use stats::{Stats, StreamInfo, StreamStats};
 pub use stream::Substream;
 
+pub(crate) use frame::{INITIAL_WINDOW, SMALL_WINDOW};
 pub(crate) use preface::{Preface, Step};
 
 use engine::Engine;

@@ -485,6 +485,7 @@ impl Pacer {
             self.probes.pop_front();
         }
         let position = self.sent + bytes as u64;
+        self.probes.reserve_exact(1);
         self.probes.push_back(Probe {
             value,
             position,

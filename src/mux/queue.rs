@@ -187,6 +187,24 @@ impl List {
         Some(bytes)
     }
 
+    /// Copies the pieces of which it is not known what they keep.
+    fn own(&mut self) {
+        for piece in self.sealed.iter_mut().filter(|piece| piece.held == 0) {
+            piece.held = charge(piece.bytes.len());
+            piece.bytes = Bytes::copy_from_slice(&piece.bytes);
+            self.held += piece.held;
+        }
+        self.give_back();
+    }
+
+    /// Keeps no more room than it needs.
+    fn give_back(&mut self) {
+        self.held -= self.tail_held();
+        self.tail.shrink_to_fit();
+        self.held += self.tail_held();
+        self.sealed.shrink_to_fit();
+    }
+
     fn compact(&mut self) {
         for piece in &mut self.sealed {
             let held = charge(piece.bytes.len());
@@ -196,9 +214,7 @@ impl List {
                 piece.held = held;
             }
         }
-        self.held -= self.tail_held();
-        self.tail.shrink_to_fit();
-        self.held += self.tail_held();
+        self.give_back();
     }
 }
 
@@ -254,11 +270,12 @@ impl RecvQueue {
         }
     }
 
-    /// Takes the first piece. With `lend` it counts until the next call, or [`RecvQueue::take_back`].
-    pub(crate) fn pop(&mut self, lend: bool) -> Option<Bytes> {
+    /// Takes the first piece, or `most` bytes of it. With `lend` it counts until the next call, or [`RecvQueue::take_back`].
+    pub(crate) fn pop(&mut self, most: usize, lend: bool) -> Option<Bytes> {
         let before = self.charge();
-        let piece = self.pieces.pop(usize::MAX);
-        if let Pieces::One(_) = self.pieces {
+        let piece = self.pieces.pop(most);
+        // What is left of a piece keeps what the whole of it did.
+        if self.is_empty() && matches!(self.pieces, Pieces::One(_)) {
             self.one = 0;
         }
         let popped = before - self.charge();
@@ -302,6 +319,7 @@ impl RecvQueue {
                     self.one = small(held);
                 }
             }
+            Pieces::Many(list) if list.len == 0 => self.clear(),
             Pieces::Many(list) => list.compact(),
         }
     }
@@ -349,6 +367,16 @@ impl SendQueue {
                 *one = joined.into();
             }
             pieces => pieces.with_list(0, |list| list.copy(data)),
+        }
+    }
+
+    /// Copies what may keep more memory than it needs.
+    pub(crate) fn compact(&mut self) {
+        match &mut self.0 {
+            Pieces::One(one) if one.len() >= SHARE_MIN => *one = Bytes::copy_from_slice(one),
+            Pieces::One(_) => {}
+            Pieces::Many(list) if list.len == 0 => self.clear(),
+            Pieces::Many(list) => list.own(),
         }
     }
 
@@ -402,17 +430,19 @@ mod tests {
         let mut queue = RecvQueue::default();
         queue.push(chunk.slice(12..16 << 10), chunk.len(), false);
         assert_eq!(queue.held(), chunk.len(), "a part keeps the whole");
-        let got = queue.pop(false).unwrap();
+        let got = queue.pop(usize::MAX, false).unwrap();
         assert_eq!(got.as_ptr(), chunk[12..].as_ptr(), "not copied");
         assert_eq!(queue.held(), 0);
         // Somebody who does not read must not pin chunks.
         for _ in 0..20 {
             queue.push(chunk.slice(..8 << 10), chunk.len(), false);
         }
-        let last = std::iter::from_fn(|| queue.pop(false)).last().unwrap();
+        let last = std::iter::from_fn(|| queue.pop(usize::MAX, false))
+            .last()
+            .unwrap();
         assert!(!chunk.as_ptr_range().contains(&last.as_ptr()), "copied");
         queue.push(chunk.clone(), chunk.len(), true);
-        let last = queue.pop(false).unwrap();
+        let last = queue.pop(usize::MAX, false).unwrap();
         assert!(!chunk.as_ptr_range().contains(&last.as_ptr()), "as asked");
     }
 
@@ -432,7 +462,7 @@ mod tests {
             let held = queue.held();
             assert!(held <= queue.len() + parts * LEAST_CHARGE, "{held}");
             let mut got = Vec::new();
-            while let Some(piece) = queue.pop(false) {
+            while let Some(piece) = queue.pop(usize::MAX, false) {
                 assert!(!chunk.as_ptr_range().contains(&piece.as_ptr()));
                 got.extend_from_slice(&piece);
             }
@@ -445,14 +475,50 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_to_be_sent_keeps_no_more_than_it_needs_once_it_was_compacted() {
+        let chunk = Bytes::from((0..32u32 << 10).map(|i| i as u8).collect::<Vec<_>>());
+        for parts in [1, 3] {
+            let mut queue = SendQueue::default();
+            for i in 0..parts {
+                queue.push(chunk.slice(i * 100..i * 100 + (8 << 10)));
+            }
+            queue.copy(b"tail");
+            queue.compact();
+            queue.compact();
+            queue.push(chunk.slice(..1000));
+            let mut got = Vec::new();
+            let mut kept = 0;
+            while let Some(piece) = queue.0.pop(6000) {
+                kept += usize::from(chunk.as_ptr_range().contains(&piece.as_ptr()));
+                got.extend_from_slice(&piece);
+            }
+            assert_eq!(kept, 1, "what came behind is not copied");
+            let want: Vec<u8> = (0..parts)
+                .flat_map(|i| chunk[i * 100..i * 100 + (8 << 10)].to_vec())
+                .chain(b"tail".iter().chain(&chunk[..1000]).copied())
+                .collect();
+            assert!(got == want);
+            let Pieces::Many(list) = &queue.0 else {
+                panic!("a list")
+            };
+            assert_eq!((list.len, list.held), (0, 0));
+            queue.compact();
+            assert!(
+                matches!(&queue.0, Pieces::One(one) if one.is_empty()),
+                "nothing is kept"
+            );
+        }
+    }
+
+    #[test]
     fn what_is_lent_counts_until_it_is_done_with() {
         let mut queue = RecvQueue::default();
         for _ in 0..3 {
             queue.push(Bytes::from(vec![7u8; 10_000]), 10_000, false);
         }
-        queue.pop(true).unwrap();
+        queue.pop(usize::MAX, true).unwrap();
         assert_eq!(queue.held(), 30_000);
-        queue.pop(true).unwrap();
+        queue.pop(usize::MAX, true).unwrap();
         assert_eq!(queue.held(), 20_000, "the first is done with");
         queue.clear();
         assert_eq!(queue.held(), 10_000, "what is lent is not in the queue");
@@ -460,7 +526,7 @@ mod tests {
         assert_eq!(queue.held(), 0);
         queue.push(Bytes::from_static(b"x"), 1, false);
         assert_eq!(queue.held(), LEAST_CHARGE);
-        queue.pop(false).unwrap();
+        queue.pop(usize::MAX, false).unwrap();
         assert_eq!(queue.held(), 0);
     }
 

@@ -289,6 +289,7 @@ impl Scheduler {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frame::INITIAL_WINDOW;
     use super::super::moment::Moment;
     use super::super::store::Store;
     use super::super::stream_entry::Entry;
@@ -301,7 +302,7 @@ mod tests {
         let now = std::time::Instant::now();
         let now = Moment::new(now, now);
         (1..=n)
-            .map(|id| store.insert(Entry::opened_here(id, now)))
+            .map(|id| store.insert(Entry::opened_here(id, now, INITIAL_WINDOW)))
             .collect()
     }
 

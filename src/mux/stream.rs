@@ -92,6 +92,32 @@ impl Substream {
         read.map_err(Into::into)
     }
 
+    /// [`Substream::poll_read_chunk`], where no more than `most` bytes are taken.
+    pub(crate) fn poll_read_part(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Option<Bytes>>> {
+        ready!(self.poll_preface(cx))?;
+        if !self.piece.is_empty() {
+            let part = self.piece.split_to(most.min(self.piece.len()));
+            return Poll::Ready(Ok(Some(part)));
+        }
+        let read = |engine: &mut Engine| engine.read_part(self.key, most, cx.waker());
+        self.shared.with(read).map_err(Into::into)
+    }
+
+    /// Whether data has come that nobody has read.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.piece.is_empty() || self.shared.with(|engine| engine.has_unread(self.key))
+    }
+
+    /// How many bytes a write would take now; more than 0.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.for_writer(|engine, key| engine.write_space(key, cx.waker()))?
+            .map_err(Into::into)
+    }
+
     /// Writes all of `data`, without a copy.
     ///
     /// Not cancel safe: a dropped future may have written a part. Use
@@ -209,6 +235,24 @@ impl Substream {
     /// The priority that was set last; [`Priority::NORMAL`] at first.
     pub fn priority(&self) -> Priority {
         self.stats().priority
+    }
+
+    /// What is read of this is written to another one, and the other way: its window stays as it is until
+    /// [`Self::hold_window`] says otherwise, and little is queued before somebody is known to [take](Self::is_taken) it.
+    pub(crate) fn hand_on(&mut self) {
+        self.shared.with(|engine| engine.hand_on(self.key));
+    }
+
+    /// Keeps the receive window as small as it is until it is told otherwise: for who hands on what is read, as long as nobody is
+    /// known to [take](Self::is_taken) it there.
+    pub(crate) fn hold_window(&mut self, held: bool) {
+        self.shared
+            .with(|engine| engine.hold_window(self.key, held));
+    }
+
+    /// Whether the peer has read some of what was written.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.shared.with(|engine| engine.is_taken(self.key))
     }
 
     /// Says what the stream is for, for who looks at the session ([`StreamInfo::label`](super::StreamInfo::label)). The peer is not

@@ -5,9 +5,10 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::config::StreamTimeouts;
-use super::credit::{RecvWindow, SendWindow};
+use super::credit::{PROVEN, RecvWindow, SendWindow};
 use super::error::{MuxError, StreamError, StreamTimeout};
 use super::event::Event;
+use super::frame::INITIAL_WINDOW;
 use super::moment::Moment;
 use super::priority::Priority;
 use super::queue::{RecvQueue, SendQueue};
@@ -16,6 +17,10 @@ use super::stats::StreamStats;
 
 /// A stream that nobody holds is given up after so long without progress, whatever limits there are.
 const ABANDONED: Duration = Duration::from_secs(60);
+
+/// What a stream that is handed on holds for sending before anybody is known to read it: a record. More waits where it came from, which
+/// would hold it in any case.
+pub(crate) const HANDED_ON: usize = 16 << 10;
 
 /// Whether a RST is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +50,8 @@ pub(crate) struct Entry {
     pub(crate) unanswered: bool,
     /// The application has ended its direction; the FIN follows what is queued.
     pub(crate) fin_wanted: bool,
+    /// What is written is read of another stream.
+    pub(crate) handed_on: bool,
     /// The peer reset the stream, but had ended its direction with a FIN before.
     pub(crate) ended: bool,
     /// Data came that nobody will read. The stream is reset once its own data and FIN are out.
@@ -95,8 +102,8 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// A stream that this end opens.
-    pub(crate) fn opened_here(id: u32, now: Moment) -> Self {
+    /// A stream that this end opens, with this first window each way.
+    pub(crate) fn opened_here(id: u32, now: Moment, window: u32) -> Self {
         Self {
             id,
             inbound: false,
@@ -106,14 +113,15 @@ impl Entry {
             settled: false,
             unanswered: true,
             fin_wanted: false,
+            handed_on: false,
             ended: false,
             unwanted: false,
             rst: Rst::None,
             rst_code: 0,
             recv: RecvQueue::default(),
-            recv_window: RecvWindow::new(),
+            recv_window: RecvWindow::new(window),
             send: SendQueue::default(),
-            send_window: SendWindow::new(),
+            send_window: SendWindow::new(window),
             priority: Priority::NORMAL,
             debt: 0,
             label: None,
@@ -134,14 +142,36 @@ impl Entry {
     }
 
     /// A stream that the peer opened.
-    pub(crate) fn opened_there(id: u32, now: Moment) -> Self {
+    pub(crate) fn opened_there(id: u32, now: Moment, window: u32) -> Self {
         Self {
             inbound: true,
             state: State::OPENED_THERE,
             unanswered: false,
             accepted: false,
-            ..Self::opened_here(id, now)
+            ..Self::opened_here(id, now, window)
         }
+    }
+
+    /// Bytes that the application has taken.
+    pub(crate) fn data_read(&self) -> u64 {
+        self.data_in.saturating_sub(self.recv.len() as u64)
+    }
+
+    /// How many bytes the stream holds for sending at most: no more than its first window, where that is small, before it has
+    /// carried so much that it is bulk, and little where it is handed on and not taken; `most` are those of the session.
+    pub(crate) fn send_queue(&self, most: usize, first_window: u32) -> usize {
+        if self.handed_on && !self.is_taken(first_window) {
+            most.min(HANDED_ON)
+        } else if first_window < INITIAL_WINDOW && self.data_out < PROVEN {
+            most.min(first_window as usize)
+        } else {
+            most
+        }
+    }
+
+    /// Whether the peer has granted more than the first window, which shows that somebody reads there.
+    pub(crate) fn is_taken(&self, first_window: u32) -> bool {
+        self.data_out + u64::from(self.send_window.credit()) > u64::from(first_window)
     }
 
     /// Data waits and may be sent.

@@ -479,6 +479,7 @@ impl Engine {
         }
         // One layer is usual; the four that a Vec begins with would be most of an idle onion.
         self.layers.reserve_exact(1);
+        self.inputs.reserve_exact(1);
         self.layers.push(Layer { session, counters });
         self.inputs.push(Buffer::default());
         let top = self.layers.len() - 1;

@@ -9,6 +9,10 @@
 //! The two ways end apart, and [`verdict`] says what each end is told: an end that takes no more may have said something before,
 //! which the other end gets in front of the reset. A reset takes back what is queued, so it waits until that has left.
 //!
+//! What is read of one end says nothing of the other one: the queue there takes some whether anybody reads it or not. So an end's
+//! window does not grow before the other end has granted more than it did at first, nor does the queue there, and nothing is read for which
+//! that has no room: a circuit that nobody reads holds two first windows and two queues of 16 KiB.
+//!
 //! A join is over when both ways have ended *and* all of it has left: what an end does not take stays in memory here, and
 //! whoever counts joins counts that.
 
@@ -50,16 +54,20 @@ pub(crate) struct End {
     shut: bool,
     /// The other end learns otherwise of the end of this one's session.
     told_apart: bool,
+    /// The other end is not known to take anything, so this one's window stays small: what is read of it tells nothing.
+    untaken: bool,
 }
 
 impl End {
-    pub(crate) fn new((stream, held): (Substream, Bytes)) -> Self {
+    pub(crate) fn new((mut stream, held): (Substream, Bytes)) -> Self {
+        stream.hand_on();
         Self {
             stream,
             held,
             ended: false,
             shut: false,
             told_apart: false,
+            untaken: true,
         }
     }
 
@@ -221,7 +229,15 @@ fn poll_way(
     let mut turns = 0;
     loop {
         if from.held.is_empty() && !from.ended {
-            match ready!(from.stream.poll_read_chunk(cx)) {
+            // What there is no room for stays where it is: the peer gets no credit for it, and it is in memory once.
+            let mut room = usize::MAX;
+            if from.stream.has_unread() {
+                room = match ready!(to.stream.poll_room(cx)) {
+                    Ok(room) => room,
+                    Err(e) => return Poll::Ready(to.left(&e)),
+                };
+            }
+            match ready!(from.stream.poll_read_part(cx, room)) {
                 Ok(Some(chunk)) => from.held = chunk,
                 Ok(None) => from.ended = true,
                 Err(e) => return Poll::Ready(from.cut(&e)),
@@ -246,6 +262,10 @@ fn poll_way(
             Err(e) => return Poll::Ready(to.left(&e)),
         };
         from.held.advance(n);
+        if from.untaken && to.stream.is_taken() {
+            from.untaken = false;
+            from.stream.hold_window(false);
+        }
         allowance.used(n);
         moved(n);
         turns += 1;

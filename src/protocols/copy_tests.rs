@@ -28,11 +28,11 @@ impl Policy for Unlimited {
     }
 }
 
-async fn substream() -> (Substream, Substream) {
+async fn substream(config: &Config) -> (Substream, Substream) {
     let (one, two) = tokio::io::duplex(64 << 10);
-    let (one, driver) = mux(one, Side::Client, Config::default());
+    let (one, driver) = mux(one, Side::Client, config.clone());
     tokio::spawn(driver);
-    let (two, driver) = mux(two, Side::Server, Config::default());
+    let (two, driver) = mux(two, Side::Server, config.clone());
     tokio::spawn(driver);
     let (one, two) = tokio::join!(one.open(), two.accept());
     let (mut one, mut two) = (one.unwrap(), two.unwrap());
@@ -44,7 +44,11 @@ async fn substream() -> (Substream, Substream) {
 
 /// Two ends that are joined.
 async fn joined() -> (Substream, Substream) {
-    let ((one, near), (far, other)) = (substream().await, substream().await);
+    joined_by(&Config::default()).await
+}
+
+async fn joined_by(config: &Config) -> (Substream, Substream) {
+    let ((one, near), (far, other)) = (substream(config).await, substream(config).await);
     let (near, far) = (
         End::new((near, bytes::Bytes::new())),
         End::new((far, bytes::Bytes::new())),
@@ -66,6 +70,43 @@ async fn hear(stream: &mut Substream, pause: Duration) -> (usize, Option<u32>) {
             },
         }
         sleep(pause).await;
+    }
+}
+
+/// What there is no room for stays where it came, and little room is made before anybody is known to read.
+#[tokio::test(start_paused = true)]
+async fn a_join_that_nobody_reads_holds_a_window_and_a_record_each_way() {
+    const SMALL: usize = 64 << 10;
+    let config = Config {
+        first_window: 64 << 10,
+        ..Config::default()
+    };
+    let (mut one, mut other) = joined_by(&config).await;
+    let piece = [0; 10_000];
+    let mut sent = [0; 2];
+    for (stream, sent) in [&mut one, &mut other].into_iter().zip(&mut sent) {
+        while let Ok(n) = timeout(Duration::from_secs(10), stream.write(&piece)).await {
+            *sent += n.unwrap();
+        }
+        // The writer's queue, the window here, the queue here, and the window of who does not read.
+        assert_eq!(*sent, SMALL + SMALL + (16 << 10) + SMALL);
+    }
+    // As soon as they read, all of it comes, and more.
+    for sent in sent {
+        std::mem::swap(&mut one, &mut other);
+        let (reader, writer) = (&mut one, &mut other);
+        let more = async {
+            writer.write_all(&vec![0; 1 << 20]).await.unwrap();
+        };
+        let read = async {
+            reader
+                .read_exact(&mut vec![0; sent + (1 << 20)])
+                .await
+                .unwrap();
+        };
+        timeout(FOR_EVER, async { tokio::join!(more, read) })
+            .await
+            .unwrap();
     }
 }
 

@@ -170,6 +170,7 @@ async fn announce(
 ) -> Result<Session, ConnectError> {
     let first = built.path(side);
     let is_lasting = built.is_lasting();
+    let first_window = built.first_window();
     let Built {
         mut onion,
         meter,
@@ -226,6 +227,7 @@ async fn announce(
     };
     let mut limits = config.mux.clone();
     limits.line_rate = limits.line_rate.or(line_rate);
+    limits.first_window = first_window;
     let admitted = config.admission.as_ref().map(|it| it.admit(&peer));
     if let Some(Ok(admitted)) = &admitted {
         let pool = || admitted.receive_pool.clone();

@@ -418,12 +418,26 @@ async fn room_is_given_back_behind_the_memory_that_was_kept_in_it() {
     let (client, far, wire) = meet_over(&config(&identity()), &server).await;
     let arriving = {
         let client = client.clone();
-        tokio::spawn(async move { client.accept().await.unwrap().accept().await.unwrap() })
+        tokio::spawn(async move {
+            let first = client.accept().await.unwrap().accept().await.unwrap();
+            (
+                first,
+                client.accept().await.unwrap().accept().await.unwrap(),
+            )
+        })
     };
-    let mut stream = far.open("bulk").await.unwrap();
+    // More than is kept without asking.
+    let mut streams = [
+        far.open("bulk").await.unwrap(),
+        far.open("bulk").await.unwrap(),
+    ];
     let _arriving = arriving.await.unwrap();
     wire.send_replace(Wire::Stalls);
-    let writing = tokio::spawn(async move { stream.write_all(&vec![7; 1 << 20]).await });
+    let writing = tokio::spawn(async move {
+        let [one, two] = &mut streams;
+        let bulk = vec![7; 1 << 20];
+        tokio::try_join!(one.write_all(&bulk), two.write_all(&bulk)).map(drop)
+    });
     kept(&far).await;
     assert!(pool.used() > 0, "something is kept for the peer");
     wanted.notify_one();

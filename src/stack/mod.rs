@@ -10,7 +10,7 @@
 //!   to the mux, the part with the most state. An address that names no layers means `mux+tls`; a serial
 //!   line or a pty, `mux+tls+link`.
 //! - A link is the lowest layer. It is no secret and proves nothing, so TLS is always above it.
-//! - Each TLS layer says by ALPN what is inside it, [`ALPN_MUX`] or [`ALPN_LAYER`], and demands the
+//! - Each TLS layer says by ALPN what is inside it, [`ALPN_SMALL`] or [`ALPN_LAYER`], and demands the
 //!   same of the peer. So a handshake meant for one place in the stack can't be led to another, nor
 //!   to another protocol's server that shares the key.
 //! - A handshake has 10 s a layer and all of them together 30 s: whoever holds a connection without
@@ -32,7 +32,7 @@ use crate::identity::{Identity, PeerId, TrustPolicy};
 use crate::link::{self, LinkInfo};
 use crate::network::NetworkChanges;
 use crate::onion::Onion;
-use crate::tls::{KeyForm, TlsConfig, TlsConfigBuilder, TlsConfigError};
+use crate::tls::{KeyForm, Made, TlsConfig, TlsConfigBuilder, TlsConfigError};
 use crate::{mux, resume, transports};
 
 mod admission;
@@ -63,12 +63,19 @@ pub(crate) use registry::{Found, NoPlace, Registered, Registry};
 use layers::{Below, below_mux, default_layers};
 use parting::give_up;
 
-/// Said by the TLS layer that has the mux inside (ALPN).
+/// Said by the TLS layer that has the mux inside (ALPN), where the first window of each stream is as yamux has it. Older peers know no
+/// other.
 pub const ALPN_MUX: &[u8] = b"cepa/1";
+
+/// The same with a first window of 64 KiB, each way. It is offered before [`ALPN_MUX`].
+pub const ALPN_SMALL: &[u8] = b"cepa/2";
 
 /// Said by the TLS layer that has a session inside which outlives its connections (ALPN). Who wants that offers both, and a
 /// peer that does not know it takes [`ALPN_MUX`].
 pub const ALPN_RESUME: &[u8] = b"cepa-resume/1";
+
+/// As [`ALPN_RESUME`], and a first window of 64 KiB, as with [`ALPN_SMALL`].
+pub const ALPN_RESUME_SMALL: &[u8] = b"cepa-resume/2";
 
 /// Said by a TLS layer that has another TLS layer inside (ALPN).
 pub const ALPN_LAYER: &[u8] = b"cepa-layer/1";
@@ -105,6 +112,8 @@ pub struct StackConfig {
     pub shared_port: bool,
     /// The sessions that can be taken up again.
     pub(crate) registry: Arc<Registry>,
+    /// The configurations of TLS layers that connections have now.
+    made: Arc<Made>,
     /// A connection that came takes up what is there; what it begins is not kept.
     pub(crate) begins_nothing: bool,
     /// What this was before it was tuned to an address.
@@ -172,6 +181,7 @@ impl StackConfig {
             proxies: None,
             shared_port: false,
             registry: Arc::default(),
+            made: Arc::default(),
             begins_nothing: false,
             untuned: None,
             link: link::Config::default(),
@@ -313,13 +323,15 @@ impl StackConfig {
         };
         let alpn = |above| match above {
             // Best first, for either side: the server chooses.
-            0 if self.resume.is_some() => &[ALPN_RESUME, ALPN_MUX][..],
-            0 => &[ALPN_MUX],
+            0 if self.resume.is_some() => {
+                &[ALPN_RESUME_SMALL, ALPN_RESUME, ALPN_SMALL, ALPN_MUX][..]
+            }
+            0 => &[ALPN_SMALL, ALPN_MUX],
             _ => &[ALPN_LAYER],
         };
         let layers = below.tls.iter().enumerate();
         layers
-            .map(|(above, layer)| self.tls_or(*layer, form).alpn(alpn(above)).build())
+            .map(|(above, layer)| self.made.build(self.tls_or(*layer, form).alpn(alpn(above))))
             .collect()
     }
 
@@ -351,8 +363,22 @@ pub(crate) struct Built {
 impl Built {
     /// Whether the two ends have agreed on a session that outlives its connections.
     pub(crate) fn is_lasting(&self) -> bool {
+        self.says(&[ALPN_RESUME, ALPN_RESUME_SMALL])
+    }
+
+    /// The first window of each stream that they have agreed on.
+    pub(crate) fn first_window(&self) -> u32 {
+        if self.says(&[ALPN_SMALL, ALPN_RESUME_SMALL]) {
+            mux::SMALL_WINDOW
+        } else {
+            mux::INITIAL_WINDOW
+        }
+    }
+
+    fn says(&self, names: &[&[u8]]) -> bool {
         let innermost = self.onion.layers().last();
-        innermost.is_some_and(|layer| layer.peer().alpn() == Some(ALPN_RESUME))
+        let name = innermost.and_then(|layer| layer.peer().alpn());
+        name.is_some_and(|name| names.contains(&name))
     }
 
     /// Over what a session runs here, as its first path.

@@ -213,6 +213,11 @@ impl TlsConfigBuilder {
         self
     }
 
+    /// What was said.
+    pub(super) fn into_settings(self) -> Settings {
+        self.settings
+    }
+
     /// The configuration.
     ///
     /// # Errors

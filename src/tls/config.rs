@@ -8,11 +8,12 @@
 //! secrets; in TLS 1.2 the extended master secret (RFC 7627), without which a man in the middle can
 //! make two sessions share their keys.
 //!
-//! Each connection gets a configuration of its own from here: they share all that is costly, and
-//! differ in the verifier, which carries that connection's verdict (see `verifier.rs`).
+//! All connections of a layer share one configuration for each role, and one more for each identity and form of keys that clients ask
+//! a server for; what is found out about a peer stands with the connection (see `verifier.rs`). They share no secrets:
+//! there is nothing to resume.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -24,6 +25,7 @@ use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 
 use super::config_error::TlsConfigError;
 use super::error::{LocalFault, TlsError, quote};
+use super::seen::Seen;
 use super::shown::{Asked, KeyForm, Shown, asked_for};
 use super::verifier::{Asks, Verdict, Verifier, guarded};
 use super::version::Version;
@@ -45,11 +47,11 @@ const RECORD_HEADER: usize = 5;
 /// clone.
 #[derive(Clone)]
 pub struct TlsConfig {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    settings: Settings,
+pub(super) struct Inner {
+    pub(super) settings: Settings,
     /// The provider, cut down to the suites and groups that were asked for.
     provider: Arc<CryptoProvider>,
     versions: Vec<&'static SupportedProtocolVersion>,
@@ -57,8 +59,27 @@ struct Inner {
     shown: Vec<Shown>,
     /// What a client asks for.
     server_name: Option<ServerName<'static>>,
-    /// Complete but for the verifier.
-    client: ClientConfig,
+    client: Ready<ClientConfig>,
+    /// For each of `shown`, and each form of our key and of the client's, once it was asked for.
+    servers: Vec<[OnceLock<Ready<ServerConfig>>; 4]>,
+    pub(super) seen: Seen,
+}
+
+/// A configuration for rustls, and what connections with it are about.
+#[derive(Clone)]
+struct Ready<C> {
+    config: Arc<C>,
+    asks: Arc<Asks>,
+}
+
+impl<C> Ready<C> {
+    /// For one connection, with nothing found out about its peer.
+    fn connection(&self) -> (Arc<C>, Verdict) {
+        (
+            Arc::clone(&self.config),
+            Verdict::new(Arc::clone(&self.asks)),
+        )
+    }
 }
 
 /// What was said of a layer, as it was said; [`Settings::build`] judges it.
@@ -109,25 +130,7 @@ impl TlsConfig {
 
     /// For one connection as client: the configuration, and where its verdict will stand.
     pub(crate) fn client(&self) -> (Arc<ClientConfig>, Verdict) {
-        let settings = &self.inner.settings;
-        let verdict = Verdict::new(Asks {
-            alpn: Arc::clone(&settings.alpn),
-            asked: settings.asked,
-            peer: settings.asked.filter(|_| settings.only_asked),
-            // As the server sees us, who shows nothing.
-            local_id: if settings.anonymous {
-                Facts::of_nobody().id
-            } else {
-                settings.identity.peer_id()
-            },
-            peer_form: settings.key_form,
-            anonymous: false,
-        });
-        let mut config = self.inner.client.clone();
-        config
-            .dangerous()
-            .set_certificate_verifier(self.verifier(Side::Server, &verdict));
-        (Arc::new(config), verdict)
+        self.inner.client.connection()
     }
 
     /// For one connection as server, whose client asks for this: the configuration, and where its
@@ -135,7 +138,8 @@ impl TlsConfig {
     pub(crate) fn server(&self, asked: &Asked) -> Result<(Arc<ServerConfig>, Verdict), TlsError> {
         let inner = &self.inner;
         let settings = &inner.settings;
-        let Some(shown) = asked_for(&inner.shown, asked.name.as_deref()) else {
+        let chosen = asked_for(&inner.shown, asked.name.as_deref());
+        let Some((at, shown)) = chosen else {
             return Err(TlsError::UnknownName {
                 name: asked.name.clone().unwrap_or_default(),
             });
@@ -145,7 +149,29 @@ impl TlsConfig {
         } else {
             Default::default()
         };
-        let verdict = Verdict::new(Asks {
+        let raw = |form| usize::from(form == KeyForm::RawPublicKey);
+        let slot = inner
+            .servers
+            .get(at)
+            .and_then(|forms| forms.get(2 * raw(own_form) + raw(peer_form)));
+        if let Some(ready) = slot.and_then(OnceLock::get) {
+            return Ok(ready.connection());
+        }
+        let made = self.make_server(shown, own_form, peer_form)?;
+        // Of two that are made at once, one is enough.
+        let ready = slot.map_or(&made, |slot| slot.get_or_init(|| made.clone()));
+        Ok(ready.connection())
+    }
+
+    fn make_server(
+        &self,
+        shown: &Shown,
+        own_form: KeyForm,
+        peer_form: KeyForm,
+    ) -> Result<Ready<ServerConfig>, TlsError> {
+        let inner = &self.inner;
+        let settings = &inner.settings;
+        let asks = Arc::new(Asks {
             alpn: Arc::clone(&settings.alpn),
             asked: None,
             peer: None,
@@ -164,7 +190,7 @@ impl TlsConfig {
         .map_err(|error| TlsError::Local {
             fault: LocalFault::Configuration(error.to_string()),
         })?
-        .with_client_cert_verifier(self.verifier(Side::Client, &verdict))
+        .with_client_cert_verifier(settings.verifier(&inner.provider, Side::Client, &asks))
         .with_cert_resolver(shown.to_client(own_form));
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -179,7 +205,10 @@ impl TlsConfig {
         config.cert_decompressors = Vec::new();
         config.alpn_protocols = settings.alpn.to_vec();
         config.max_fragment_size = settings.max_fragment.map(|bytes| bytes + RECORD_HEADER);
-        Ok((Arc::new(config), verdict))
+        Ok(Ready {
+            config: Arc::new(config),
+            asks,
+        })
     }
 
     /// The name that a client asks for, for rustls; whether it is sent stands in the configuration.
@@ -213,16 +242,6 @@ impl TlsConfig {
         let trust = &self.inner.settings.trust;
         guarded(|| trust.may_block()).unwrap_or(true)
     }
-
-    fn verifier(&self, role: Side, verdict: &Verdict) -> Arc<Verifier> {
-        Arc::new(Verifier::new(
-            Arc::clone(&self.inner.settings.trust),
-            self.inner.provider.signature_verification_algorithms,
-            Version::any_before_tls13(&self.inner.settings.versions),
-            role,
-            verdict.clone(),
-        ))
-    }
 }
 
 impl fmt::Debug for TlsConfig {
@@ -241,6 +260,12 @@ impl fmt::Debug for TlsConfig {
             .field("more_identities", &settings.more_identities)
             .finish_non_exhaustive()
     }
+}
+
+/// Always the same, so that two configurations that have it can be told to be alike.
+fn system_clock() -> Arc<dyn TimeProvider> {
+    static CLOCK: OnceLock<Arc<dyn TimeProvider>> = OnceLock::new();
+    Arc::clone(CLOCK.get_or_init(|| Arc::new(DefaultTimeProvider)))
 }
 
 impl Settings {
@@ -262,7 +287,7 @@ impl Settings {
             asked: None,
             only_asked: false,
             max_fragment: None,
-            clock: Arc::new(DefaultTimeProvider),
+            clock: system_clock(),
         }
     }
 
@@ -291,14 +316,20 @@ impl Settings {
         for identity in &self.more_identities {
             shown.push(self.shown(identity)?);
         }
-        // Each connection gets a verifier of its own in place of this one.
-        let verifier = Arc::new(Verifier::new(
-            Arc::clone(&self.trust),
-            provider.signature_verification_algorithms,
-            Version::any_before_tls13(&self.versions),
-            Side::Server,
-            Verdict::default(),
-        ));
+        let asks = Arc::new(Asks {
+            alpn: Arc::clone(&self.alpn),
+            asked: self.asked,
+            peer: self.asked.filter(|_| self.only_asked),
+            // As the server sees us, who shows nothing.
+            local_id: if self.anonymous {
+                Facts::of_nobody().id
+            } else {
+                self.identity.peer_id()
+            },
+            peer_form: self.key_form,
+            anonymous: false,
+        });
+        let verifier = self.verifier(&provider, Side::Server, &asks);
         let builder =
             ClientConfig::builder_with_details(Arc::clone(&provider), Arc::clone(&self.clock))
                 .with_protocol_versions(&versions)
@@ -328,11 +359,27 @@ impl Settings {
                 settings: self,
                 provider,
                 versions,
+                servers: shown.iter().map(|_| Default::default()).collect(),
                 shown,
                 server_name,
-                client,
+                seen: Seen::default(),
+                client: Ready {
+                    config: Arc::new(client),
+                    asks,
+                },
             }),
         })
+    }
+
+    /// The verifier of connections that are about this, with peers of this role.
+    fn verifier(&self, provider: &CryptoProvider, role: Side, asks: &Arc<Asks>) -> Arc<Verifier> {
+        Arc::new(Verifier::new(
+            Arc::clone(&self.trust),
+            provider.signature_verification_algorithms,
+            Version::any_before_tls13(&self.versions),
+            role,
+            Arc::clone(asks),
+        ))
     }
 
     /// An identity of ours, with its key as the provider in use wants it.

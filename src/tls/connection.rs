@@ -107,7 +107,7 @@ impl Connection {
         let left = Self {
             stage: Stage::Away(self.side()),
             config: self.config.clone(),
-            verdict: self.verdict.clone(),
+            verdict: self.verdict.blank(),
             untouched: self.untouched,
             nonsense: self.nonsense,
             ahead: 0,
@@ -267,7 +267,13 @@ impl Connection {
         let Stage::Live(conn) = &mut self.stage else {
             return Ok(0);
         };
-        let state = match conn.process_new_packets() {
+        // Behind the handshake nobody is judged.
+        let processed = if conn.is_handshaking() {
+            self.verdict.during(|| conn.process_new_packets())
+        } else {
+            conn.process_new_packets()
+        };
+        let state = match processed {
             Ok(state) => state,
             Err(error) => return Err(self.failed(&error)),
         };
@@ -300,7 +306,7 @@ impl Connection {
             }
         };
         self.verdict = verdict;
-        match accepted.into_connection(config) {
+        match self.verdict.during(|| accepted.into_connection(config)) {
             Ok(conn) => {
                 self.stage = live(rustls::Connection::Server(conn));
                 self.process_new()

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use super::config::TlsConfig;
 use super::connection::Connection;
 use super::record::{Front, front};
-use super::shown::{KeyForm, SERVED_WITH, Shown, asked_for};
+use super::shown::{KeyForm, SERVED_WITH, asked_for};
 use crate::Side;
 use crate::identity::{AcceptAny, CertificateDer, Facts, Identity, KeyKind, PeerId};
 
@@ -161,7 +161,7 @@ fn name(text: &str) {
     let shown = world.several.shown();
     let texts = [text.to_owned(), format!("{}.{text}", world.ids[1])];
     for text in texts {
-        let found = asked_for(shown, Some(&text)).map(Shown::id);
+        let found = asked_for(shown, Some(&text)).map(|(_, one)| one.id());
         match found {
             Some(id) if id == world.ids[0] && text == SERVED_WITH => {}
             Some(id) => assert_eq!(text.to_ascii_lowercase(), format!("{id}.{SERVED_WITH}")),

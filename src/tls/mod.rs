@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `builder.rs` | `TlsConfig::new`, `TlsConfigBuilder`: how a configuration is made |
 //! | `config.rs` | `TlsConfig`: identity, trust, versions, suites, ALPN, and the hardening that is not optional |
+//! | `made.rs` | configurations that connections of a stack share |
+//! | `seen.rs` | certificates that connections of a configuration share |
 //! | `shown.rs` | `KeyForm`, and which identity a client's hello gets to see, in which form |
 //! | `verifier.rs` | where rustls asks about the peer's certificate and we ask the trust policy |
 //! | `peer.rs` | `Peer`: what a finished handshake tells |
@@ -22,8 +24,10 @@ pub mod fuzz;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz_handshake;
+mod made;
 mod peer;
 pub(crate) mod record;
+mod seen;
 mod shown;
 mod verifier;
 mod version;
@@ -35,6 +39,8 @@ pub use error::{Lacking, LocalFault, TlsError};
 pub use peer::Peer;
 pub use shown::KeyForm;
 pub use version::Version;
+
+pub(crate) use made::Made;
 
 /// What [`TlsConfigBuilder::provider`] and [`TlsConfigBuilder::clock`] take, and all of rustls beside it: for who has no
 /// dependency on it, or must have the same version.

@@ -59,7 +59,9 @@ impl Peer {
         };
         let shown = connection.peer_certificates().unwrap_or_default();
         let (facts, chain) = match (shown.first(), asks.peer_form) {
-            (Some(first), KeyForm::Certificate) => (Facts::read(first), Arc::from(shown)),
+            (Some(first), KeyForm::Certificate) => {
+                (Facts::read(first), config.inner.seen.keep(shown))
+            }
             (Some(key), KeyForm::RawPublicKey) => (Facts::of_key(key), Arc::default()),
             (None, _) if asks.anonymous => (Ok(Facts::of_nobody()), Arc::default()),
             (None, _) => return Err(TlsError::Refused(Refusal::NoCertificate)),

@@ -130,20 +130,21 @@ impl Shown {
     }
 }
 
-/// Which of several identities a name asks for: the first where nobody in particular is asked for,
+/// Which of several identities a name asks for, with its place among them: the first where nobody in particular is asked for,
 /// none where one is that is not here.
 ///
 /// Where there is only one, it is the answer to every name: there is nothing to choose, and a
 /// dialler that expected somebody else learns who is there. (A name proves nothing either way.)
-pub(super) fn asked_for<'a>(shown: &'a [Shown], name: Option<&str>) -> Option<&'a Shown> {
+pub(super) fn asked_for<'a>(shown: &'a [Shown], name: Option<&str>) -> Option<(usize, &'a Shown)> {
     let (first, more) = shown.split_first()?;
     let Some(name) = name.filter(|name| !more.is_empty() && *name != SERVED_WITH) else {
-        return Some(first);
+        return Some((0, first));
     };
     let label = name.strip_suffix(SERVED_WITH)?.strip_suffix('.')?;
     let id: PeerId = label.to_ascii_lowercase().parse().ok()?;
     // An old id is answered by the key that has taken its place; the asker checks that.
-    let succeeds = |one: &&Shown| one.identity.rotations().iter().any(|step| step.old() == id);
-    let exact = shown.iter().find(|one| one.id() == id);
-    exact.or_else(|| shown.iter().find(succeeds))
+    let succeeds = |one: &Shown| one.identity.rotations().iter().any(|step| step.old() == id);
+    let mut all = shown.iter().enumerate();
+    let exact = all.clone().find(|(_, one)| one.id() == id);
+    exact.or_else(|| all.find(|(_, one)| succeeds(one)))
 }

@@ -66,7 +66,8 @@ impl End {
     fn input(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.failed.is_none() {
             self.connection.read_tls(&mut bytes).unwrap();
-            if let Err(error) = self.connection.process_new_packets() {
+            let connection = &mut self.connection;
+            if let Err(error) = self.verdict.during(|| connection.process_new_packets()) {
                 self.failed = Some(TlsError::from_rustls(&error, &self.verdict, self.side));
             }
         }

@@ -18,11 +18,13 @@
 //! counts is the signature over the handshake, which rustls has us check right afterwards and which
 //! the provider's algorithms verify with the certificate's key.
 //!
-//! rustls turns our answer into an alert, and has few words: the reason itself travels beside it in
-//! a [`Verdict`], one for each connection, which is why each connection has a verifier of its own.
+//! rustls turns our answer into an alert, and has few words, and a verifier belongs to a configuration, which all connections of a
+//! layer share. So the reason itself travels beside the answer: a connection's [`Verdict`] is lent to the thread for as long as rustls
+//! works for that connection ([`Verdict::during`]), and the verifier writes there. Where none is lent, nobody is accepted.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
@@ -39,8 +41,13 @@ use super::shown::KeyForm;
 use crate::Side;
 use crate::identity::{Facts, PeerId, Presented, Refusal, TrustPolicy};
 
-/// What one connection is about, beside what rustls keeps.
-#[derive(Clone, Debug)]
+thread_local! {
+    /// Of the connection for which rustls works on this thread.
+    static NOTES: RefCell<Option<Notes>> = const { RefCell::new(None) };
+}
+
+/// What a connection is about, beside what rustls keeps. Those of one configuration share it.
+#[derive(Debug)]
 pub(crate) struct Asks {
     /// The protocols that we would speak inside this layer.
     pub(super) alpn: Arc<[Vec<u8>]>,
@@ -56,12 +63,20 @@ pub(crate) struct Asks {
     pub(super) anonymous: bool,
 }
 
-/// What one connection's verifier found out.
-#[derive(Clone, Debug)]
+/// What was found out about one connection's peer.
+#[derive(Debug)]
 pub(crate) struct Verdict {
-    refusal: Arc<OnceLock<Refusal>>,
-    accepted: Arc<OnceLock<Accepted>>,
-    asks: Asks,
+    notes: Notes,
+    asks: Arc<Asks>,
+}
+
+/// See the head of this file. Of what is set more than once, the first counts.
+#[derive(Debug, Default)]
+struct Notes {
+    refusal: Option<Box<Refusal>>,
+    accepted: Option<Accepted>,
+    /// Between the question about the certificate and that about the signature: what came beside it, and when it was judged.
+    judged: Option<Box<(Vec<CertificateDer<'static>>, UnixTime)>>,
 }
 
 /// What is known of a peer that the policy takes; it may yet fail to prove that it holds the key.
@@ -75,34 +90,54 @@ pub(super) struct Accepted {
 
 impl Default for Verdict {
     fn default() -> Self {
-        Self::new(Asks {
+        Self::new(Arc::new(Asks {
             alpn: Arc::default(),
             asked: None,
             peer: None,
             local_id: PeerId::from_bytes([0; 32]),
             peer_form: KeyForm::Certificate,
             anonymous: false,
-        })
+        }))
     }
 }
 
 impl Verdict {
-    pub(super) fn new(asks: Asks) -> Self {
+    pub(super) fn new(asks: Arc<Asks>) -> Self {
         Self {
-            refusal: Arc::default(),
-            accepted: Arc::default(),
+            notes: Notes::default(),
             asks,
         }
     }
 
+    /// One of a connection that is about the same, of which nothing is known.
+    pub(crate) fn blank(&self) -> Self {
+        Self::new(Arc::clone(&self.asks))
+    }
+
+    /// Lets rustls work for this connection: what is asked meanwhile on this thread is about its peer. A policy that makes a
+    /// handshake of its own meanwhile does not come between.
+    pub(crate) fn during<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        /// Puts back what was lent before, whatever happens.
+        struct Lent(Option<Notes>);
+        impl Drop for Lent {
+            fn drop(&mut self) {
+                NOTES.set(self.0.take());
+            }
+        }
+        let _before = Lent(NOTES.replace(Some(std::mem::take(&mut self.notes))));
+        let done = work();
+        self.notes = NOTES.take().unwrap_or_default();
+        done
+    }
+
     /// Why we refused the peer; none as long as we did not.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
-        self.refusal.get().cloned()
+        self.notes.refusal.as_deref().cloned()
     }
 
     /// How the peer was accepted; none where it showed no key.
     pub(super) fn accepted(&self) -> Option<Accepted> {
-        self.accepted.get().copied()
+        self.notes.accepted
     }
 
     /// What the connection is about.
@@ -111,7 +146,7 @@ impl Verdict {
     }
 }
 
-/// The verifier of one connection, in either role.
+/// The verifier of all connections of one configuration, in either role.
 #[derive(Debug)]
 pub(super) struct Verifier {
     trust: Arc<dyn TrustPolicy>,
@@ -120,9 +155,7 @@ pub(super) struct Verifier {
     tls12: bool,
     /// The peer's role.
     role: Side,
-    verdict: Verdict,
-    /// What came beside the certificate, and when it was judged.
-    judged: OnceLock<(Vec<CertificateDer<'static>>, UnixTime)>,
+    asks: Arc<Asks>,
 }
 
 impl Verifier {
@@ -131,15 +164,14 @@ impl Verifier {
         algorithms: WebPkiSupportedAlgorithms,
         tls12: bool,
         role: Side,
-        verdict: Verdict,
+        asks: Arc<Asks>,
     ) -> Self {
         Self {
             trust,
             algorithms,
             tls12,
             role,
-            verdict,
-            judged: OnceLock::new(),
+            asks,
         }
     }
 
@@ -149,18 +181,23 @@ impl Verifier {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
+        let mut accepted = None;
         let answer = self.shown(certificate, chain).and_then(|shown| {
             let presented = shown.presented(now, self.role);
-            decide(&*self.trust, &presented, self.verdict.asks.peer)?;
+            decide(&*self.trust, &presented, self.asks.peer)?;
             let named = names(&*self.trust, &presented);
-            let _ = self.verdict.accepted.set(Accepted { at: now, named });
+            accepted = Some(Accepted { at: now, named });
             Ok(())
         });
-        // Only the first counts; rustls asks once.
-        let _ = self
-            .judged
-            .set((chain.iter().map(|c| c.clone().into_owned()).collect(), now));
-        self.answer(answer)
+        // rustls asks once.
+        noted(|notes| {
+            notes.accepted = notes.accepted.or(accepted);
+            notes.judged.get_or_insert_with(|| {
+                let chain = chain.iter().map(|c| c.clone().into_owned());
+                Box::new((chain.collect(), now))
+            });
+        })?;
+        answered(answer)
     }
 
     /// The signature over the handshake is right: the peer holds the key.
@@ -170,15 +207,14 @@ impl Verifier {
         valid: HandshakeSignatureValid,
     ) -> Result<HandshakeSignatureValid, Error> {
         // rustls asks about the certificate first; a signature without that is of no use.
-        let Some((chain, now)) = self.judged.get() else {
-            return Err(Error::InvalidCertificate(
-                CertificateError::ApplicationVerificationFailure,
-            ));
+        let Some(judged) = noted(|notes| notes.judged.take())? else {
+            return Err(NOBODY);
         };
+        let (chain, now) = *judged;
         let answer = self
-            .shown(certificate, chain)
-            .and_then(|shown| proven(&*self.trust, &shown, *now, self.role));
-        self.answer(answer).map(|()| valid)
+            .shown(certificate, &chain)
+            .and_then(|shown| proven(&*self.trust, &shown, now, self.role));
+        answered(answer).map(|()| valid)
     }
 
     /// rustls hands a raw key over where a certificate would be.
@@ -187,19 +223,31 @@ impl Verifier {
         certificate: &'a CertificateDer<'a>,
         chain: &'a [CertificateDer<'a>],
     ) -> Result<Shown<'a>, Refusal> {
-        match self.verdict.asks.peer_form {
+        match self.asks.peer_form {
             KeyForm::Certificate => Shown::certificate(certificate, chain),
             KeyForm::RawPublicKey => Shown::key(certificate),
         }
     }
+}
 
-    fn answer(&self, answer: Result<(), Refusal>) -> Result<(), Error> {
-        answer.map_err(|refusal| {
-            let error = to_rustls(&refusal);
-            let _ = self.verdict.refusal.set(refusal);
-            error
-        })
-    }
+/// The answer of a verifier that was asked outside of [`Verdict::during`], or out of order.
+const NOBODY: Error = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+
+/// Does something with the notes of the connection that is being worked for.
+fn noted<T>(note: impl FnOnce(&mut Notes) -> T) -> Result<T, Error> {
+    NOTES.with_borrow_mut(|notes| notes.as_mut().map(note).ok_or(NOBODY))
+}
+
+/// The answer for rustls; why it is a no is noted.
+fn answered(answer: Result<(), Refusal>) -> Result<(), Error> {
+    let Err(refusal) = answer else {
+        return Ok(());
+    };
+    let error = to_rustls(&refusal);
+    noted(|notes| {
+        notes.refusal.get_or_insert_with(|| Box::new(refusal));
+    })?;
+    Err(error)
 }
 
 /// What a peer has shown.
@@ -350,7 +398,7 @@ macro_rules! both_sides {
             cert: &CertificateDer<'_>,
             dss: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            let valid = match self.verdict.asks.peer_form {
+            let valid = match self.asks.peer_form {
                 KeyForm::Certificate => {
                     verify_tls13_signature(message, cert, dss, &self.algorithms)
                 }
@@ -380,7 +428,7 @@ macro_rules! both_sides {
         }
 
         fn requires_raw_public_keys(&self) -> bool {
-            self.verdict.asks.peer_form == KeyForm::RawPublicKey
+            self.asks.peer_form == KeyForm::RawPublicKey
         }
     };
 }
@@ -407,7 +455,7 @@ impl ClientCertVerifier for Verifier {
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        !self.verdict.asks.anonymous
+        !self.asks.anonymous
     }
 
     /// No names of authorities: any self-signed certificate may be shown.

@@ -822,7 +822,8 @@ async fn circuits_that_nobody_reads_do_not_hold_up_the_others_of_two_relays() {
     let configs: Vec<_> = (0..2)
         .map(|_| {
             let mut config = config();
-            config.shares.receive_memory_a_peer = 4 << 20;
+            // Half of it is eight first windows of 64 KiB.
+            config.shares.receive_memory_a_peer = 1 << 20;
             config
         })
         .collect();

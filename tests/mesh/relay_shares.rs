@@ -403,7 +403,7 @@ async fn what_nobody_takes_is_given_up_in_time() {
 const UNUSED: Duration = Duration::from_secs(2);
 
 /// What the registered peer takes in at most without reading, and what it leaves at the relay at least, which a queue there holds.
-const WINDOW: usize = 256 << 10;
+const WINDOW: usize = 64 << 10;
 const KEPT: usize = 50_000;
 
 /// A circuit whose two ends have ended in order, and whose registered one does not read.

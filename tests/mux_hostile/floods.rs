@@ -97,6 +97,44 @@ fn one_byte_frames_into_64_unread_windows_cost_at_most_20_mib() {
     });
 }
 
+/// As two ends have it that both know `cepa/2`.
+#[test]
+fn unread_data_takes_its_own_size_when_nothing_has_come_for_a_second() {
+    const SMALL: u32 = 64 << 10;
+    static BODY: [u8; 16 << 10] = [7; 16 << 10];
+    in_virtual_time(async {
+        for body in [1000, (8 << 10) + 1, 16 << 10] {
+            let (us, mut peer) = pipe();
+            let mut config = patient();
+            config.first_window = SMALL;
+            let (session, driven) = start(us, Side::Server, config);
+            let keeper = tokio::spawn(keep_all(session.clone()));
+            let since = Since::now();
+            for i in 0..256 {
+                let syn = header(WINDOW, SYN, 2 * i + 1, 0);
+                peer.write_all(&syn).await.unwrap();
+            }
+            for _ in 0..SMALL / body {
+                for i in 0..256 {
+                    let frame = header(DATA, 0, 2 * i + 1, body);
+                    peer.write_all(&frame).await.unwrap();
+                    peer.write_all(&BODY[..body as usize]).await.unwrap();
+                }
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let held = since.held();
+            println!("frames of {body} B: {} KiB held", held / KIB);
+            assert!(held <= 18 * MIB, "frames of {body} bytes: {held}");
+            // One window has no more room than that.
+            peer.write_all(&header(DATA, 0, 1, SMALL)).await.unwrap();
+            drop((session, peer));
+            let end = driven.await.unwrap().unwrap_err();
+            assert_ended_by(&end, Violation::WindowExceeded(1));
+            drop(keeper.await.unwrap());
+        }
+    });
+}
+
 #[test]
 fn no_size_of_frame_makes_unread_data_cost_more_than_twice_its_size() {
     in_virtual_time(async {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cepa::Side;
 use cepa::identity::{AcceptAny, Identity, KeyKind};
 use cepa::onion::Onion;
-use cepa::stack::ALPN_MUX;
+use cepa::stack::{ALPN_MUX, ALPN_SMALL};
 use cepa::tls::{KeyForm, TlsConfig};
 use cepa::transports::meter::{Meter, Metered};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,7 +48,7 @@ async fn most(kind: KeyKind, form: KeyForm, group: u16) -> Outcome<f64> {
             let config = TlsConfig::builder(identity, Arc::new(AcceptAny))
                 .groups(&[group])
                 .suites(&[AES_128_GCM])
-                .alpn(&[ALPN_MUX])
+                .alpn(&[ALPN_SMALL, ALPN_MUX])
                 .key_form(form);
             Ok(config.build()?)
         };

@@ -237,6 +237,8 @@ async fn muxed<A: ByteStream, B: ByteStream>(
 
 fn ours(near: impl ByteStream, far: impl ByteStream, streams: Streams) -> (Opener, Accepter) {
     let mut config = mux::Config::default();
+    // As between the two ends of a session.
+    config.first_window = 64 << 10;
     let count = streams.count;
     if count > config.max_inbound_streams {
         config.max_inbound_streams = count;

@@ -45,6 +45,7 @@ impl Engine {
             }
         }
         self.look_for_a_standstill(now);
+        self.look_for_quiet(now);
         if self.slowed_until.is_some_and(|at| at <= now) {
             self.slowed_until = None;
             self.notices.accept = true;
@@ -87,6 +88,7 @@ impl Engine {
         let pacing = self.pacer.timeout();
         let standstill = self.standstill_ends();
         let retreat = self.next_retreat();
+        let quiet = self.quiet_at();
         [
             keepalive,
             pause,
@@ -96,6 +98,7 @@ impl Engine {
             standstill,
             self.slowed_until,
             retreat,
+            quiet,
         ]
         .into_iter()
         .flatten()

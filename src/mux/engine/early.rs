@@ -5,7 +5,6 @@
 //! wire. So all unanswered streams together send half of their windows at most, whichever of them it is. Not less: there are
 //! peers that answer a stream only when they have read half of its window.
 
-use super::super::frame::INITIAL_WINDOW;
 use super::super::store::Key;
 use super::Engine;
 
@@ -15,7 +14,7 @@ const FIRST: u64 = 16 << 10;
 impl Engine {
     /// Whether a stream has to wait for an answer before it sends more data. It is in no lane until then.
     pub(super) fn is_too_early(&mut self, key: Key) -> bool {
-        let half = u64::from(INITIAL_WINDOW) / 2;
+        let half = u64::from(self.config.first_window) / 2;
         let most = half.saturating_mul(self.config.accept_backlog as u64);
         let Some(entry) = self.store.get_mut(key) else {
             return false;

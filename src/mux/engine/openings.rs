@@ -22,7 +22,8 @@ impl Engine {
         self.outbound += 1;
         self.set_budget();
         self.unanswered += 1;
-        let key = self.store.insert(Entry::opened_here(id, self.moment(now)));
+        let (moment, window) = (self.moment(now), self.config.first_window);
+        let key = self.store.insert(Entry::opened_here(id, moment, window));
         self.schedule(key);
         self.emit(|| Event::Opened { id, by_peer: false });
         Ok(Some(key))

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::super::code::{CLOSED, GoAwayCode, Refusal};
 use super::super::error::{MuxError, StreamError, Violation};
 use super::super::event::{Event as LogEvent, Limit};
-use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
+use super::super::frame::{Flags, Frame, Item};
 use super::super::moment::Moment;
 use super::super::state::{Event, Halves, Handshake, State};
 use super::super::store::Key;
@@ -42,6 +42,7 @@ impl Engine {
         self.heard_at = now;
         self.keepalive_asked = None;
         self.bytes_in += chunk.len() as u64;
+        self.came += chunk.len() as u64;
         while self.end.is_none() {
             let done = match self.decoder.next(&mut chunk) {
                 Ok(Some(Item::Body { bytes, last })) => self.on_body(now, bytes, last),
@@ -237,7 +238,7 @@ impl Engine {
                 flags: Flags::RST,
                 value: refusal(limit).code(),
             });
-            self.strays.allow(id, INITIAL_WINDOW);
+            self.strays.allow(id, self.config.first_window);
             return Ok(None);
         }
         if self.is_full() {
@@ -245,7 +246,8 @@ impl Engine {
                 limit: Limit::InboundStreams,
             });
         }
-        let key = self.store.insert(Entry::opened_there(id, self.moment(now)));
+        let (moment, window) = (self.moment(now), self.config.first_window);
+        let key = self.store.insert(Entry::opened_there(id, moment, window));
         self.inbound += 1;
         self.budget.admit_inbound();
         self.backlog.push_back(key);

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use super::super::code::{self, Refusal};
 use super::super::error::{StreamError, StreamTimeout};
 use super::super::event::{Event, Limit};
-use super::super::frame::INITIAL_WINDOW;
 use super::super::queue::RecvQueue;
 use super::super::store::Key;
 use super::super::stream_entry::Entry;
@@ -45,7 +44,9 @@ impl Engine {
 
     /// Streams that this end chose to open are not held against the peer.
     pub(super) fn set_budget(&mut self) {
-        let first_windows = self.outbound.saturating_mul(INITIAL_WINDOW as usize);
+        let first_windows = self
+            .outbound
+            .saturating_mul(self.config.first_window as usize);
         let budget = self.config.receive_budget.saturating_add(first_windows);
         self.memory.set_budget(budget);
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::super::batch::{Batch, TLS_RECORD};
 use super::super::code::GoAwayCode;
 use super::super::error::StreamError;
-use super::super::frame::{Flags, Frame, HEADER_LEN, INITIAL_WINDOW};
+use super::super::frame::{Flags, Frame, HEADER_LEN};
 use super::super::scheduler::{Lane, Turn, URGENT_MAX};
 use super::super::state::{Event, Handshake};
 use super::super::store::Key;
@@ -192,10 +192,11 @@ impl Engine {
         };
         if entry.credit_due() {
             self.budget.set_room(self.memory.room());
-            let largest = self.config.max_receive_window;
-            let delta = entry
-                .recv_window
-                .grant(now, self.round_trip, largest, &mut self.budget);
+            let (largest, read) = (self.config.max_receive_window, entry.data_read());
+            let delta =
+                entry
+                    .recv_window
+                    .grant(now, self.round_trip, largest, read, &mut self.budget);
             if delta > 0 {
                 batch.push_frame(Frame::Window {
                     id,
@@ -256,7 +257,7 @@ impl Engine {
         self.budget.set_room(self.memory.room());
         let extra = self
             .budget
-            .take(self.config.receive_window - INITIAL_WINDOW);
+            .take(self.config.receive_window - self.config.first_window);
         entry.recv_window.enlarge(extra);
         let id = entry.id;
         let fits = self.pacer.write_size() >= TLS_RECORD || entry.send.len() <= URGENT_MAX;
@@ -345,7 +346,8 @@ impl Engine {
         });
         let before = entry.send.len();
         entry.send.move_to(n, batch);
-        if entry.send.len() <= self.config.send_queue / 2 {
+        let most = entry.send_queue(self.config.send_queue, self.config.first_window);
+        if entry.send.len() <= most / 2 {
             self.wakes.extend(entry.writer.take());
         }
         self.unsent

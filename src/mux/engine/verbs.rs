@@ -32,7 +32,24 @@ impl Engine {
         key: Key,
         waker: &Waker,
     ) -> Poll<Result<Option<Bytes>, StreamError>> {
-        self.take_piece(key, Some(waker), false)
+        self.take_piece(key, Some(waker), usize::MAX, false)
+    }
+
+    /// [`Engine::read`], where no more than `most` bytes are taken.
+    pub(crate) fn read_part(
+        &mut self,
+        key: Key,
+        most: usize,
+        waker: &Waker,
+    ) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.take_piece(key, Some(waker), most, false)
+    }
+
+    /// Whether data waits to be read.
+    pub(crate) fn has_unread(&self, key: Key) -> bool {
+        self.store
+            .get(key)
+            .is_some_and(|entry| !entry.recv.is_empty())
     }
 
     /// [`Engine::read`], where the piece stays with the stream's handle for a while, and counts until the next call.
@@ -41,12 +58,12 @@ impl Engine {
         key: Key,
         waker: &Waker,
     ) -> Poll<Result<Option<Bytes>, StreamError>> {
-        self.take_piece(key, Some(waker), true)
+        self.take_piece(key, Some(waker), usize::MAX, true)
     }
 
     /// [`Engine::borrow`] for who does not wait: whoever reads is woken as before.
     pub(crate) fn borrow_now(&mut self, key: Key) -> Poll<Result<Option<Bytes>, StreamError>> {
-        self.take_piece(key, None, true)
+        self.take_piece(key, None, usize::MAX, true)
     }
 
     /// [`Engine::borrow`], or [`Engine::borrow_now`] without a waker, for who takes it for the answer that is waited for: nothing is
@@ -80,6 +97,7 @@ impl Engine {
         &mut self,
         key: Key,
         waker: Option<&Waker>,
+        most: usize,
         lend: bool,
     ) -> Poll<Result<Option<Bytes>, StreamError>> {
         let end = self.end.as_ref();
@@ -87,7 +105,7 @@ impl Engine {
             return Poll::Ready(Err(gone(end)));
         };
         let before = entry.recv.held();
-        let piece = entry.recv.pop(lend);
+        let piece = entry.recv.pop(most, lend);
         if before != entry.recv.held() {
             self.memory.change(before, entry.recv.held());
             self.memory.freed(&mut self.wakes);
@@ -147,7 +165,8 @@ impl Engine {
             return Poll::Ready(Err(end.clone().into()));
         }
         let (len, wakes) = (entry.send.len(), &mut self.wakes);
-        let space = self.config.send_queue.saturating_sub(len);
+        let most = entry.send_queue(self.config.send_queue, self.config.first_window);
+        let space = most.saturating_sub(len);
         let space = self.unsent.space(len, space, wakes);
         if space == 0 {
             register(&mut entry.writer, waker);
@@ -335,6 +354,28 @@ impl Engine {
             stats: entry.stats(),
         };
         all.into_iter().map(info).collect()
+    }
+
+    /// What is read of a stream is written to another one, and the other way.
+    pub(crate) fn hand_on(&mut self, key: Key) {
+        if let Some(entry) = self.store.get_mut(key) {
+            entry.handed_on = true;
+            entry.recv_window.hold(true);
+        }
+    }
+
+    /// Whether a stream's window does not grow for the time being.
+    pub(crate) fn hold_window(&mut self, key: Key, held: bool) {
+        if let Some(entry) = self.store.get_mut(key) {
+            entry.recv_window.hold(held);
+        }
+    }
+
+    /// Whether the peer has granted more than the first window of a stream, which shows that somebody reads it there.
+    pub(crate) fn is_taken(&self, key: Key) -> bool {
+        self.store
+            .get(key)
+            .is_none_or(|entry| entry.is_taken(self.config.first_window))
     }
 
     /// Says what a stream is for. Many are for the same, and share its name.

@@ -13,6 +13,8 @@ mod limits;
 mod paced;
 mod path;
 mod pause;
+mod quiet;
+mod small;
 mod time;
 mod watching;
 mod wire;
