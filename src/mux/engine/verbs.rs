@@ -77,7 +77,7 @@ impl Engine {
             let has_come = !entry.recv.is_empty();
             has_come.then(|| entry.answer_by.take()).flatten()
         });
-        let taken = self.take_piece(key, waker, true);
+        let taken = self.take_piece(key, waker, usize::MAX, true);
         taken.map_ok(|piece| piece.map(|piece| (piece, by)))
     }
 
