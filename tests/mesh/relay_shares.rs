@@ -404,7 +404,7 @@ const UNUSED: Duration = Duration::from_secs(2);
 
 /// What the registered peer takes in at most without reading, and what it leaves at the relay at least, which a queue there holds.
 const WINDOW: usize = 64 << 10;
-const KEPT: usize = 50_000;
+const KEPT: usize = 10_000;
 
 /// A circuit whose two ends have ended in order, and whose registered one does not read.
 async fn finished(dialler: &Session, registered: &Session, id: PeerId) -> (Raw, Raw) {

@@ -231,7 +231,7 @@ async fn a_keystroke_beside_bulk_at_115200_baud() {
 
 #[tokio::test(start_paused = true)]
 async fn a_keystroke_beside_bulk_at_9600_baud() {
-    // The rest of a record of 0.51 s, a fiftieth of a second that the line is filled ahead, 0.22 s for both messages themselves, and 0.05 s
+    // The rest of a record of 0.49 s, a fiftieth of a second that the line is filled ahead, 0.22 s for both messages themselves, and 0.05 s
     // for what the receiver's UART holds back until 64 bytes are there.
     reaches(SLOW, 4096, 0.0, 1200, (550, 800, 0.87)).await;
 }
