@@ -63,7 +63,7 @@ pub struct Config {
     /// taking no more.
     pub pacing: bool,
     /// The rate of a layer below whose flush waits until its queue is short; default none. Then that is
-    /// the pacing: bulk goes in records of what the path takes 5 ms for, within 900 B (on slow lines half a second, 430 B at least) and 16 KiB, each when the
+    /// the pacing: bulk goes in records of what the path takes 5 ms for, within 900 B (on slow lines half a second, 450 B at least) and 16 KiB, each when the
     /// one before was flushed, and no ping is spent on it. A [link](crate::link) that knows its line is such a layer.
     pub line_rate: Option<Rate>,
     /// Openings for nothing that the peer may cause (streams that it resets before they were accepted, and openings

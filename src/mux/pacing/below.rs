@@ -29,8 +29,8 @@ const RECORD_MIN: usize = 900;
 
 /// Seconds that a small message may wait for that, where the line is so slow that the least record would take longer: the record is
 /// shorter then. Any less than this would be mostly headers, which are 8 % here; with what TLS adds it goes in one frame of the link.
-const WAIT: f64 = 0.45;
-const RECORD_LEAST: f64 = 430.0;
+const WAIT: f64 = 0.47;
+const RECORD_LEAST: f64 = 450.0;
 
 /// The same while bulk is all there is: the first small message waits that much longer, and there is 1 % of headers at 115,200 baud.
 const ALONE: f64 = 0.3;
