@@ -145,23 +145,27 @@ impl Direction {
     }
 
     /// Once the writer has left: reads on for nobody, so that the reader does not wait with what it takes until that is taken. Ready
-    /// behind more than so many bytes.
+    /// once it has said more than so many bytes since.
     pub(crate) fn poll_unheard(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut (impl AsyncRead + Pieces + Unpin),
         most: usize,
     ) -> Poll<()> {
-        while self.unheard <= most {
-            self.unheard += self.piece.len();
+        for _ in 0..TURNS {
             self.piece.clear();
+            if self.unheard > most {
+                return Poll::Ready(());
+            }
             let read = ready!(self.piece.poll_fill(cx, from, false));
             if read.is_err() || self.piece.len() == 0 {
                 // What it takes does not depend on this any more.
                 return Poll::Pending;
             }
+            self.unheard = self.unheard.saturating_add(self.piece.len());
         }
-        Poll::Ready(())
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Takes out why the writer left.

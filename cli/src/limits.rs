@@ -5,7 +5,7 @@
 //! | what a command wrote that has exited | [`DRAIN`] |
 //! | the status behind the end of a command's output | [`HELD`], where the peer may still send |
 //! | a command on a terminal that was hung up | [`HANG_UP`], then it is killed |
-//! | a service whose client is gone, with all of its input | [`LINGER`] and [`UNHEARD`], then it is cut |
+//! | a service whose client is gone, with all of its input | [`LINGER`], or [`UNHEARD`] once its input has left, whichever is first; then it is cut |
 //! | a slow reader, of what has ended in order | for as long as its session lasts: the place is its own |
 //! | a slow reader, of what a reset is to come behind | [`STALLED`] without taking any |
 

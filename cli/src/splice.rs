@@ -382,8 +382,11 @@ where
         if self.end_with_near {
             // What it wrote before it left is passed on first, and what may still be coming: of two pipes one may be closed.
             let is_gone = self.near_gone.why.is_some() || self.inward.has_left();
+            // Of who was cut nothing is whole any more. Who left in order has its input passed on, for which the service must not wait.
+            let cut = self.inward.writer_was_cut();
+            let most = if cut { UNHEARD } else { usize::MAX };
             let unheard = !by_reader && is_gone && {
-                let said = self.inward.poll_unheard(cx, self.far, UNHEARD);
+                let said = self.inward.poll_unheard(cx, self.far, most);
                 said.is_ready()
             };
             if is_gone && (unheard || self.outward.is_done() || self.is_quiet(cx)) {
@@ -566,7 +569,7 @@ mod tests {
 
     use super::*;
     use tokio::io::ReadBuf;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     #[tokio::test]
     async fn both_ways_are_carried_and_half_close_is_passed_on() {
@@ -792,8 +795,8 @@ mod tests {
         assert_eq!(service.await.unwrap(), 100_000);
     }
 
-    /// Gives without end; a write fails, and from then on it seems to have left in order: the system tells of a reset once.
-    struct WasReset(rustix::io::Errno);
+    /// Gives so many bytes; a write fails, and from then on it seems to have left in order: the system tells of a reset once.
+    struct WasReset(rustix::io::Errno, usize);
 
     impl Pieces for WasReset {}
 
@@ -805,11 +808,13 @@ mod tests {
 
     impl AsyncRead for WasReset {
         fn poll_read(
-            self: Pin<&mut Self>,
+            mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
             buf: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            buf.put_slice(&vec![0; buf.remaining()]);
+            let now = buf.remaining().min(self.1);
+            buf.put_slice(&vec![0; now]);
+            self.1 -= now;
             Poll::Ready(Ok(()))
         }
     }
@@ -841,7 +846,7 @@ mod tests {
             // It says something, and takes no more until that is taken.
             let (mut far, mut peer) = duplex(64);
             peer.write_all(b"an answer").await.unwrap();
-            let mut near = WasReset(why);
+            let mut near = WasReset(why, usize::MAX);
             let mut join = Join::new(&mut near, &mut far);
             join.end_with_near = end_with_near;
             let ended = tokio::time::timeout(DAY, join.run()).await;
@@ -850,17 +855,46 @@ mod tests {
         }
     }
 
+    /// A service that says something all the time and takes something only where `takes`; how much it was.
+    fn talking(takes: bool) -> (DuplexStream, tokio::task::JoinHandle<usize>) {
+        let (far, mut peer) = duplex(64);
+        let service = tokio::spawn(async move {
+            let (mut taken, mut some) = (0, [0; 64]);
+            while peer.write_all(b"an answer").await.is_ok() {
+                if takes {
+                    match peer.read(&mut some).await {
+                        Ok(0) | Err(_) => break,
+                        Ok(n) => taken += n,
+                    }
+                }
+            }
+            taken
+        });
+        (far, service)
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_is_gone_is_missed_at_once_by_a_service_that_talks_on() {
-        for why in [rustix::io::Errno::CONNRESET, rustix::io::Errno::PIPE] {
-            let (mut far, mut peer) = duplex(64);
-            tokio::spawn(async move { while peer.write_all(b"an answer").await.is_ok() {} });
-            let (mut near, begun) = (WasReset(why), tokio::time::Instant::now());
-            let mut join = Join::new(&mut near, &mut far).end_with_near();
-            let ended = join.run().await;
-            assert!(matches!(ended, Ended::NearLeft(_)), "{ended:?}");
-            assert_eq!(begun.elapsed(), Duration::ZERO);
-        }
+    async fn a_client_that_was_cut_is_missed_at_once_by_a_service_that_talks_on() {
+        let (mut far, _service) = talking(false);
+        let begun = tokio::time::Instant::now();
+        let mut near = WasReset(rustix::io::Errno::CONNRESET, usize::MAX);
+        let mut join = Join::new(&mut near, &mut far).end_with_near();
+        let ended = join.run().await;
+        assert!(matches!(ended, Ended::NearLeft(_)), "{ended:?}");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_that_a_client_wrote_that_left_in_order_is_passed_on_whatever_its_service_says() {
+        const ALL: usize = 64 << 15;
+        let (mut far, service) = talking(true);
+        let mut near = WasReset(rustix::io::Errno::PIPE, ALL);
+        let mut join = Join::new(&mut near, &mut far).end_with_near();
+        let ended = join.run().await;
+        assert!(matches!(ended, Ended::NearLeft(_)), "{ended:?}");
+        assert!(join.near_end_passed());
+        drop(far);
+        assert_eq!(service.await.unwrap(), ALL);
     }
 
     #[tokio::test(start_paused = true)]

@@ -215,7 +215,7 @@ impl RecvWindow {
 
     /// Whether the peer is to be told of new credit.
     pub(crate) fn is_due(&self) -> bool {
-        self.outgrown || self.spent >= self.max / 2
+        self.outgrown || (self.spent > 0 && self.spent >= self.max / 2)
     }
 
     /// Takes the credit to grant now, having adapted the window first. So much was `read` of the stream in all.

@@ -250,7 +250,7 @@ impl Substream {
             .with(|engine| engine.hold_window(self.key, held));
     }
 
-    /// Whether the peer has read some of what was written.
+    /// Whether the peer has granted more than at first, as it does once it has read some of what was written.
     pub(crate) fn is_taken(&self) -> bool {
         self.shared.with(|engine| engine.is_taken(self.key))
     }

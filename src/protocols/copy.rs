@@ -11,7 +11,8 @@
 //!
 //! What is read of one end says nothing of the other one: the queue there takes some whether anybody reads it or not. So an end's
 //! window does not grow before the other end has granted more than it did at first, nor does the queue there, and nothing is read for which
-//! that has no room: a circuit that nobody reads holds two first windows and two queues of 16 KiB.
+//! that has no room: a circuit that nobody reads holds two first windows and two queues of 16 KiB, and a piece where it came at that moment. A peer that
+//! grants more without reading has the usual window and queue.
 //!
 //! A join is over when both ways have ended *and* all of it has left: what an end does not take stays in memory here, and
 //! whoever counts joins counts that.

@@ -80,7 +80,7 @@ fn of_layer(layer: Layer, inside: Option<Layer>) -> String {
             };
             match inside {
                 Some(Layer::Mux) => format!(
-                    "TLS 1.3, both sides show their identity{keys} and check the other's; ALPN cepa/2"
+                    "TLS 1.3, both sides show their identity{keys} and check the other's; ALPN cepa/2 or cepa/1"
                 ),
                 Some(_) => format!(
                     "TLS 1.3 around the layer above, both sides show their identity{keys}; ALPN cepa-layer/1"

@@ -10,8 +10,8 @@
 //!   to the mux, the part with the most state. An address that names no layers means `mux+tls`; a serial
 //!   line or a pty, `mux+tls+link`.
 //! - A link is the lowest layer. It is no secret and proves nothing, so TLS is always above it.
-//! - Each TLS layer says by ALPN what is inside it, [`ALPN_SMALL`] or [`ALPN_LAYER`], and demands the
-//!   same of the peer. So a handshake meant for one place in the stack can't be led to another, nor
+//! - Each TLS layer says by ALPN what is inside it, another layer ([`ALPN_LAYER`]) or the mux ([`ALPN_SMALL`], [`ALPN_MUX`] with an
+//!   older peer, the names of sessions that are kept), and demands one of the same of the peer. So a handshake meant for one place in the stack can't be led to another, nor
 //!   to another protocol's server that shares the key.
 //! - A handshake has 10 s a layer and all of them together 30 s: whoever holds a connection without
 //!   proving who it is must not hold it for long.

@@ -53,14 +53,14 @@ fn an_address_is_explained_from_the_top() {
     assert_eq!(
         explained("mux+tls+tls+tcp:localhost:7000"),
         "mux  many streams in one, each opened by the name of a service; yamux on the wire\n\
-         tls  TLS 1.3, both sides show their identity and check the other's; ALPN cepa/2\n\
+         tls  TLS 1.3, both sides show their identity and check the other's; ALPN cepa/2 or cepa/1\n\
          tls  TLS 1.3 around the layer above, both sides show their identity; ALPN cepa-layer/1\n\
          tcp  TCP to localhost, port 7000"
     );
     assert_eq!(
         explained("mux+tls?key=raw+tls?key=x509+stdio:"),
         "mux           many streams in one, each opened by the name of a service; yamux on the wire\n\
-         tls?key=raw   TLS 1.3, both sides show their identity as a raw public key and check the other's; ALPN cepa/2\n\
+         tls?key=raw   TLS 1.3, both sides show their identity as a raw public key and check the other's; ALPN cepa/2 or cepa/1\n\
          tls?key=x509  TLS 1.3 around the layer above, both sides show their identity in a certificate; ALPN cepa-layer/1\n\
          stdio         standard input and output of this process"
     );

@@ -23,8 +23,10 @@ impl Made {
     /// What the builder says: one that is in use, or a new one.
     pub(crate) fn build(&self, wanted: TlsConfigBuilder) -> Result<TlsConfig, TlsConfigError> {
         let wanted = wanted.into_settings();
-        let like = |known: &Weak<Inner>| known.upgrade().filter(|it| it.settings.is_like(&wanted));
-        if let Some(inner) = self.lock().iter().find_map(like) {
+        // What is dropped here may be the last of its kind, and a trust policy's own end is no business for under a lock.
+        let in_use: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
+        let alike = in_use.into_iter().find(|it| it.settings.is_like(&wanted));
+        if let Some(inner) = alike {
             return Ok(TlsConfig { inner });
         }
         let made = wanted.build()?;

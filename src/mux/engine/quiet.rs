@@ -1,4 +1,4 @@
-//! What a session gives back when nothing moves any more: buffers that bulk has made large, here and in the layers below, and what queues
+//! What a session gives back when bulk has come and nothing came for a second: buffers that bulk has made large, here and in the layers below, and what queues
 //! keep beyond what is in them.
 //!
 //! A stream that nobody reads keeps parts of read chunks, which keep the whole chunks; while bulk moves, copies would cost more
