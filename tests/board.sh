@@ -6,8 +6,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 TARGET=x86_64-unknown-linux-musl
-# Bytes of the file. The size is the same for the same sources and compiler; another compiler moves it by some per cent.
-MOST=3700000
+# Bytes of the file. The size is the same for the same sources and compiler; another compiler moves it by some per cent. It grew by 110 kB with
+# TLS configurations that connections share, small first windows, opens without a second task, and options that say what to write.
+MOST=3750000
 
 if ! rustc --print target-libdir --target "$TARGET" 2>/dev/null | xargs test -d; then
     echo "SKIPPED: no standard library for $TARGET here (rustup target add $TARGET)"
