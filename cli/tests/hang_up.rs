@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,23 +22,28 @@ use common::{PATIENCE, Place, Server, finish, text};
 /// As many as may be open at once in one session (docs/HOSTILE.md).
 const ALL: usize = 256;
 
-/// A backend that reads and says nothing; what each connection brought, when its end comes.
-fn silent() -> (String, Receiver<Vec<u8>>) {
+/// A backend that has a thread for each connection; what those tell.
+fn backend<T: Send + 'static>(each: fn(TcpStream, Sender<T>)) -> (String, Receiver<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
     let (sender, heard) = channel();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let (mut stream, sender) = (stream.unwrap(), sender.clone());
-            thread::spawn(move || {
-                let mut all = Vec::new();
-                let _ = stream.read_to_end(&mut all);
-                let _ = sender.send(all);
-                thread::sleep(PATIENCE * 10);
-            });
+            let (stream, sender) = (stream.unwrap(), sender.clone());
+            thread::spawn(move || each(stream, sender));
         }
     });
     (format!("tcp:{at}"), heard)
+}
+
+/// A backend that reads and says nothing; what each connection brought, when its end comes.
+fn silent() -> (String, Receiver<Vec<u8>>) {
+    backend(|mut stream, sender| {
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        let _ = sender.send(all);
+        thread::sleep(PATIENCE * 10);
+    })
 }
 
 fn forward(place: &Place, server: &Server, listen: &str) -> Server {
@@ -335,22 +340,13 @@ fn a_client_that_resets_while_its_service_waits_for_room_is_missed() {
 
 /// A backend that talks for ever; how much of that a connection took, once it takes no more.
 fn endless() -> (String, Receiver<u64>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = listener.local_addr().unwrap();
-    let (sender, heard) = channel();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (mut stream, sender) = (stream.unwrap(), sender.clone());
-            thread::spawn(move || {
-                let (piece, mut all) = ([b'y'; 1 << 14], 0);
-                while let Ok(n) = stream.write(&piece) {
-                    all += n as u64;
-                }
-                let _ = sender.send(all);
-            });
+    backend(|mut stream, sender| {
+        let (piece, mut all) = ([b'y'; 1 << 14], 0);
+        while let Ok(n) = stream.write(&piece) {
+            all += n as u64;
         }
-    });
-    (format!("tcp:{at}"), heard)
+        let _ = sender.send(all);
+    })
 }
 
 /// More than all windows and buffers on the way hold, and less than goes through in the time that a service is given to end.

@@ -53,7 +53,7 @@ use cepa_transports::Rate;
 use crate::windowed::WindowedMax;
 
 use below::Below;
-use trial::{Again, Late};
+use trial::{Backoff, Late};
 
 /// Least record: shorter ones would spend more than 4 % on headers.
 const RECORD_MIN: f64 = 1000.0;
@@ -251,7 +251,7 @@ pub(crate) struct Pacer {
 
     unlimited_after: Option<Instant>,
     unlimited_penalty: f64,
-    late_again: Again,
+    late_again: Backoff,
 
     /// Bulk waits, until this time or the next answer.
     held: bool,
@@ -325,7 +325,7 @@ impl Pacer {
             judged_at: None,
             unlimited_after: None,
             unlimited_penalty: DRAIN,
-            late_again: Again::default(),
+            late_again: Backoff::default(),
             held: false,
             small_held: false,
             wake: None,

@@ -16,7 +16,7 @@
 
 use std::time::Instant;
 
-use super::trial::{Again, Late};
+use super::trial::{Backoff, Late};
 use super::{Answer, FAR, NOISE, Pacer, Phase, Probe, RECORD_MIN, TICK, seconds};
 
 /// How many of those pairs are remembered, and how many are needed.
@@ -147,7 +147,7 @@ impl Pacer {
                 return;
             }
             if late.first {
-                self.late_again = Again::default();
+                self.late_again = Backoff::default();
             }
             late = if grows && self.was_held {
                 Late {

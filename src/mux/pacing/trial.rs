@@ -23,12 +23,12 @@ pub(super) struct Late {
 
 /// When it may be tried again whether a machine is late.
 #[derive(Debug)]
-pub(super) struct Again {
+pub(super) struct Backoff {
     after: Option<Instant>,
     penalty: f64,
 }
 
-impl Default for Again {
+impl Default for Backoff {
     fn default() -> Self {
         Self {
             after: None,
@@ -37,7 +37,7 @@ impl Default for Again {
     }
 }
 
-impl Again {
+impl Backoff {
     pub(super) fn may(&self, now: Instant) -> bool {
         self.after.is_none_or(|at| at <= now)
     }
